@@ -1,0 +1,95 @@
+import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { timeKeyAfter, type View } from "../view/view.ts";
+import { fairShares } from "./share.ts";
+
+/**
+ * A round shares out what falls due among the dispatchers of one registry. It begins with the first claim, and ends when
+ * nothing is due any more or the registry changes; the next begins with clean accounts.
+ *
+ * Everyone's account counts what it holds and what it has placed since the round began, and the total is all accounts
+ * plus what nobody has taken. So the total does not shrink because one dispatcher is quick to place its share, and the
+ * quick one does not come back for a part of what belongs to the slow ones.
+ */
+export interface RoundAccounts {
+  readonly members: readonly Account[];
+  /** All accounts and what is untaken; 0 when nothing is due. */
+  readonly total: number;
+  /** How many conferences are due and not claimed. */
+  readonly untaken: number;
+}
+
+export interface Account {
+  readonly dispatcherId: string;
+  readonly epoch: bigint;
+  readonly taken: number;
+  readonly share: number;
+}
+
+/** The conferences that are due and not claimed, in order of start. */
+export function* dueConferences(view: View, nowMs: number, windowMs: number): Generator<ConferenceEntry> {
+  const horizon = timeKeyAfter(nowMs + windowMs);
+  for (const [key, entry] of view.waiting.entries()) {
+    if (key > horizon) return;
+    // What is over can no longer be placed, and what was released waits for its turn.
+    if (entry.endMs <= nowMs || Number(entry.record.retryTimeMs) > nowMs) continue;
+    yield entry;
+  }
+}
+
+/** Whether the round in the view is that of the live registry. */
+export function isRoundCurrent(view: View): boolean {
+  const members = view.round?.members ?? [];
+  if (members.length !== view.dispatchers.size) return false;
+  return members.every((member) => view.dispatchers.get(member.dispatcherId)?.epoch === member.epoch);
+}
+
+/** Everyone's account, read from one view at one revision. */
+export function roundAccounts(view: View, nowMs: number, windowMs: number): RoundAccounts {
+  let untaken = 0;
+  for (const _ of dueConferences(view, nowMs, windowMs)) untaken += 1;
+  const registry = [...view.dispatchers.values()];
+  const held = registry.map(({ dispatcher }) => view.claimsOf(dispatcher.dispatcherId).size);
+  const unplaced = held.reduce((a, b) => a + b, untaken);
+  const current = unplaced > 0 && isRoundCurrent(view);
+  const taken = registry.map(
+    ({ dispatcher }, rank) => (held[rank] ?? 0) + (current ? view.settledBy(dispatcher.dispatcherId) : 0),
+  );
+  const total = taken.reduce((a, b) => a + b, untaken);
+  const shares = fairShares(
+    total,
+    registry.map(({ dispatcher }) => dispatcher.weight),
+  );
+  return {
+    total,
+    untaken,
+    members: registry.map(({ dispatcher, epoch }, rank) => ({
+      dispatcherId: dispatcher.dispatcherId,
+      epoch,
+      taken: taken[rank] ?? 0,
+      share: shares[rank] ?? 0,
+    })),
+  };
+}
+
+/** What each account is still owed, in order of rank. */
+export function owedShares(accounts: RoundAccounts): number[] {
+  return accounts.members.map(({ share, taken }) => Math.max(0, share - taken));
+}
+
+/**
+ * What a dispatcher that has had its share may take over: conferences that whoever they fell to has left past the
+ * deadline, dealt out among all who are owed nothing.
+ */
+export function takeoverConferences(
+  rank: number,
+  accounts: RoundAccounts,
+  due: Iterable<ConferenceEntry>,
+  isOverdue: (entry: ConferenceEntry) => boolean,
+): ConferenceEntry[] {
+  const prompt = owedShares(accounts)
+    .map((owed, index) => (owed === 0 ? index : -1))
+    .filter((index) => index >= 0);
+  const turn = prompt.indexOf(rank);
+  if (turn < 0) return [];
+  return [...due].filter(isOverdue).filter((_, index) => index % prompt.length === turn);
+}

@@ -1,0 +1,94 @@
+import { createBackoff } from "../../common/backoff.ts";
+import { type Clock, sleep } from "../../common/clock.ts";
+import type { Logger } from "../../common/logging.ts";
+import type { Keys } from "../store/keys.ts";
+import { type KeyValue, type Store, StoreError } from "../store/store.ts";
+import type { View } from "./view.ts";
+
+/**
+ * Keeps a view up to date: lists once, then watches. When the store is lost the view stays as it is, `fresh` turns
+ * false, and watching goes on from the last revision as soon as the store is back.
+ */
+export interface Feed {
+  /** Whether the view follows the store now. */
+  readonly fresh: boolean;
+  /** Resolves once the view has everything up to the revision. Rejects with the signal's reason. */
+  reached(revision: bigint, signal: AbortSignal): Promise<void>;
+  /** Resolves with the first complete view. Rejects with the signal's reason. */
+  ready(signal: AbortSignal): Promise<void>;
+  /** Runs until the signal aborts. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+export interface FeedOptions {
+  readonly store: Store;
+  readonly keys: Keys;
+  readonly view: View;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Keeps one listing answer well below etcd's limit of 1.5 MiB a request at a few hundred bytes a key. */
+const LIST_PAGE_SIZE = 1000;
+
+export function createFeed({ store, keys, view, clock, logger }: FeedOptions): Feed {
+  let fresh = false;
+
+  async function list(signal: AbortSignal) {
+    const kvs: KeyValue[] = [];
+    let page = await store.range({ prefix: keys.prefix, limit: LIST_PAGE_SIZE }, signal);
+    const { revision } = page;
+    kvs.push(...page.kvs);
+    for (let last = kvs.at(-1); page.more && last; last = kvs.at(-1)) {
+      page = await store.range(
+        { prefix: keys.prefix, limit: LIST_PAGE_SIZE, revision, after: last.key },
+        signal,
+      );
+      kvs.push(...page.kvs);
+    }
+    view.load(kvs, revision);
+    logger.info({ keys: kvs.length, revision: String(revision) }, "view loaded");
+  }
+
+  async function until(condition: () => boolean, signal: AbortSignal) {
+    while (!condition()) {
+      signal.throwIfAborted();
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const onAbort = () => resolve();
+      signal.addEventListener("abort", onAbort, { once: true });
+      await Promise.race([view.changed, promise]);
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  return {
+    get fresh() {
+      return fresh;
+    },
+    reached: (revision, signal) => until(() => view.revision >= revision, signal),
+    ready: (signal) => until(() => view.revision > 0n || fresh, signal),
+    async run(signal) {
+      const backoff = createBackoff();
+      let listed = false;
+      while (!signal.aborted) {
+        try {
+          if (!listed) await list(signal);
+          listed = true;
+          const request = { prefix: keys.prefix, fromRevision: view.revision + 1n };
+          for await (const batch of store.watch(request, signal)) {
+            fresh = true;
+            backoff.reset();
+            view.apply(batch.events, batch.revision);
+          }
+        } catch (err) {
+          if (signal.aborted) break;
+          fresh = false;
+          if (err instanceof StoreError && err.code === "compacted") listed = false;
+          logger.warn({ err }, "store lost, serving the last view");
+          await sleep(clock, backoff.nextMs(), signal).catch(() => {});
+        }
+      }
+      fresh = false;
+    },
+  };
+}

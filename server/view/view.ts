@@ -1,0 +1,351 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import BTreeModule from "sorted-btree";
+import type { Clock } from "../../common/clock.ts";
+import {
+  DispatcherRecordSchema,
+  type RoundMember,
+  RoundRecordSchema,
+  ServerRecordSchema,
+} from "../../proto/gen/convoke/store/v1/records_pb.js";
+import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
+import { DispatchEvent_Cause } from "../../proto/gen/convoke/v1/conference_service_pb.js";
+import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
+import type { Dispatcher } from "../../proto/gen/convoke/v1/dispatcher_pb.js";
+import { type Server, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
+import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
+import type { Keys } from "../store/keys.ts";
+import type { KeyValue, StoreEvent } from "../store/store.ts";
+import { type ChangeLog, createChangeLog } from "./change-log.ts";
+import { type ConferenceEntry, readConferenceEntry, type Status } from "./conference-entry.ts";
+
+// The package is CommonJS; its default export is one level deeper under Node's ESM.
+const BTree = BTreeModule.default;
+
+export interface DispatcherEntry {
+  readonly dispatcher: Dispatcher;
+  readonly epoch: bigint;
+  readonly lease: bigint;
+}
+
+export interface ServerEntry {
+  readonly server: Server;
+  readonly modRevision: bigint;
+}
+
+/** What a server hosts by its valid dispatches. */
+export interface Hosting {
+  readonly conferences: Set<ConferenceEntry>;
+  reservedUnits: number;
+}
+
+export interface Round {
+  readonly revision: bigint;
+  readonly members: readonly RoundMember[];
+}
+
+export interface DispatchChange {
+  readonly type: EventType;
+  readonly dispatch: Dispatch;
+  readonly cause: DispatchEvent_Cause;
+}
+
+export interface ResourceChange<T> {
+  readonly type: EventType;
+  readonly resource: T;
+}
+
+/**
+ * A replica's picture of the store: everything decoded, with the indexes that decisions are made from. It changes only
+ * by applying what the store says, in order of revisions, so two views at the same revision are equal.
+ */
+export class View {
+  /** Everything up to this revision is in the view. */
+  revision = 0n;
+  /** The revision at which the registry of dispatchers last changed. */
+  registryRevision = 0n;
+  round: Round | undefined;
+  /** Live registrations. */
+  readonly dispatchers = new BTree<string, DispatcherEntry>();
+  readonly servers = new BTree<string, ServerEntry>();
+  readonly conferences = new BTree<string, ConferenceEntry>();
+  /** Those that wait to be claimed, in order of start, then ID. */
+  readonly waiting = new BTree<string, ConferenceEntry>();
+  /** Those that are not over in order of end; those that are, in order of their last write: what time will move on. */
+  readonly unfinished = new BTree<string, ConferenceEntry>();
+  readonly finished = new BTree<string, ConferenceEntry>();
+  readonly dispatchLog: ChangeLog<DispatchChange>;
+  readonly dispatcherLog: ChangeLog<ResourceChange<Dispatcher>>;
+  readonly serverLog: ChangeLog<ResourceChange<Server>>;
+  readonly #keys: Keys;
+  readonly #clock: Clock;
+  readonly #reservations = new Map<string, bigint>();
+  readonly #claims = new Map<string, Set<ConferenceEntry>>();
+  readonly #hostings = new Map<string, Hosting>();
+  readonly #settled = new Map<string, number>();
+  #changed = Promise.withResolvers<void>();
+  #dispatchEvents: DispatchChange[] = [];
+
+  constructor(keys: Keys, clock: Clock) {
+    this.#keys = keys;
+    this.#clock = clock;
+    this.dispatchLog = createChangeLog(clock);
+    this.dispatcherLog = createChangeLog(clock);
+    this.serverLog = createChangeLog(clock);
+  }
+
+  /** Resolves with the next change of anything. */
+  get changed(): Promise<void> {
+    return this.#changed.promise;
+  }
+
+  /** The conferences that a dispatcher holds by valid claims and has not placed yet. */
+  claimsOf(dispatcherId: string): ReadonlySet<ConferenceEntry> {
+    return this.#claims.get(dispatcherId) ?? NO_ENTRIES;
+  }
+
+  /** How many conferences a dispatcher has taken in the current round and placed since. */
+  settledBy(dispatcherId: string): number {
+    return this.#settled.get(dispatcherId) ?? 0;
+  }
+
+  hostingOf(serverId: string): Readonly<Hosting> {
+    return this.#hostings.get(serverId) ?? NO_HOSTING;
+  }
+
+  /** The revision of the server's reservation key; 0n when it has none. */
+  reservationRevision(serverId: string): bigint {
+    return this.#reservations.get(serverId) ?? 0n;
+  }
+
+  /**
+   * Replaces everything by a listing. Watchers see the differences when the view had content before, and resume from
+   * here on otherwise.
+   */
+  load(kvs: readonly KeyValue[], revision: bigint): void {
+    const listed = new Set(kvs.map((kv) => kv.key));
+    const gone: StoreEvent[] = [];
+    for (const key of this.#knownKeys()) {
+      if (!listed.has(key)) gone.push({ type: "delete", kv: deletion(key, revision) });
+    }
+    const changed = kvs.filter((kv) => this.#modRevisionOf(kv.key) !== kv.modRevision);
+    // Claims and dispatches are judged by registrations, servers and the round, so these come first.
+    const order = (kv: KeyValue) => (this.#keys.parse(kv.key)?.kind === "conference" ? 1 : 0);
+    changed.sort((a, b) => order(a) - order(b));
+    const first = this.revision === 0n;
+    this.apply([...gone, ...changed.map((kv): StoreEvent => ({ type: "put", kv }))], revision);
+    if (first)
+      for (const log of [this.dispatchLog, this.dispatcherLog, this.serverLog]) log.restart(revision);
+  }
+
+  /** Applies the events up to a revision, in order. What is already in the view is passed over. */
+  apply(events: readonly StoreEvent[], revision: bigint): void {
+    const dispatcherEvents: ResourceChange<Dispatcher>[] = [];
+    const serverEvents: ResourceChange<Server>[] = [];
+    for (const event of events) {
+      if (event.kv.modRevision <= this.revision) continue;
+      const parsed = this.#keys.parse(event.kv.key);
+      if (!parsed) continue;
+      if (parsed.kind === "conference") this.#applyConference(parsed.id, event);
+      else if (parsed.kind === "dispatcher") this.#applyDispatcher(parsed.id, event, dispatcherEvents);
+      else if (parsed.kind === "server") this.#applyServer(parsed.id, event, serverEvents);
+      else if (parsed.kind === "reservation") this.#applyReservation(parsed.id, event);
+      else this.#applyRound(event);
+    }
+    if (revision <= this.revision) return;
+    this.revision = revision;
+    publish(this.dispatchLog, revision, this.#dispatchEvents);
+    publish(this.dispatcherLog, revision, dispatcherEvents);
+    publish(this.serverLog, revision, serverEvents);
+    this.#dispatchEvents = [];
+    const { resolve } = this.#changed;
+    this.#changed = Promise.withResolvers<void>();
+    resolve();
+  }
+
+  #applyConference(id: string, event: StoreEvent) {
+    const before = this.conferences.get(id);
+    if (before) this.#unindex(before);
+    if (event.type === "delete") {
+      this.conferences.delete(id);
+      if (before?.status === "active") this.#dispatchGone(before, DispatchEvent_Cause.ENDED);
+      return;
+    }
+    const entry = readConferenceEntry(id, event.kv);
+    entry.status = this.#statusOf(entry);
+    entry.waitingSinceMs = before?.status === "waiting" ? before.waitingSinceMs : this.#clock.monotonicMs();
+    this.conferences.set(id, entry);
+    this.#index(entry);
+    this.#noteDispatchChange(before, entry);
+  }
+
+  #applyDispatcher(id: string, event: StoreEvent, events: ResourceChange<Dispatcher>[]) {
+    const before = this.dispatchers.get(id);
+    if (event.type === "delete") {
+      if (!before) return;
+      this.dispatchers.delete(id);
+      events.push({ type: EventType.DELETE, resource: before.dispatcher });
+    } else {
+      const { dispatcher } = fromBinary(DispatcherRecordSchema, event.kv.value);
+      if (!dispatcher) return;
+      dispatcher.epoch = event.kv.createRevision;
+      this.dispatchers.set(id, { dispatcher, epoch: event.kv.createRevision, lease: event.kv.lease });
+      events.push({ type: EventType.PUT, resource: dispatcher });
+    }
+    this.registryRevision = event.kv.modRevision;
+    this.#rejudge(this.#claims.get(id));
+  }
+
+  #applyServer(id: string, event: StoreEvent, events: ResourceChange<Server>[]) {
+    const before = this.servers.get(id);
+    if (event.type === "delete") {
+      if (!before) return;
+      this.servers.delete(id);
+      events.push({ type: EventType.DELETE, resource: before.server });
+    } else {
+      const { server } = fromBinary(ServerRecordSchema, event.kv.value);
+      if (!server) return;
+      this.servers.set(id, { server, modRevision: event.kv.modRevision });
+      events.push({ type: EventType.PUT, resource: server });
+    }
+    this.#rejudge(this.#hostings.get(id)?.conferences);
+  }
+
+  #applyReservation(serverId: string, event: StoreEvent) {
+    if (event.type === "delete") this.#reservations.delete(serverId);
+    else this.#reservations.set(serverId, event.kv.modRevision);
+  }
+
+  #applyRound(event: StoreEvent) {
+    const members = event.type === "put" ? fromBinary(RoundRecordSchema, event.kv.value).members : [];
+    this.round = { revision: event.kv.modRevision, members };
+    this.#settled.clear();
+  }
+
+  #statusOf(entry: ConferenceEntry): Status {
+    const { state, dispatch } = entry.conference;
+    if (state === Conference_State.SCHEDULED) return "waiting";
+    if (state === Conference_State.CLAIMED) {
+      const holder = entry.claim && this.dispatchers.get(entry.claim.dispatcherId);
+      return holder && holder.epoch === entry.claim?.dispatcherEpoch ? "claimed" : "waiting";
+    }
+    if (state === Conference_State.ACTIVE) {
+      const host = dispatch && this.servers.get(dispatch.serverId)?.server;
+      const alive = host?.incarnation === dispatch?.incarnation && host?.state !== Server_State.DOWN;
+      return host && alive ? "active" : "waiting";
+    }
+    return "over";
+  }
+
+  /** Looks again at conferences whose dispatcher or server has changed. Nothing is written: void is void. */
+  #rejudge(entries: ReadonlySet<ConferenceEntry> | undefined) {
+    for (const entry of [...(entries ?? [])]) {
+      const status = this.#statusOf(entry);
+      if (status === entry.status) continue;
+      const lost = entry.status === "active";
+      this.#unindex(entry);
+      entry.status = status;
+      entry.waitingSinceMs = this.#clock.monotonicMs();
+      this.#index(entry);
+      if (lost) this.#dispatchGone(entry, DispatchEvent_Cause.SERVER_LOST);
+    }
+  }
+
+  #index(entry: ConferenceEntry) {
+    const { id, status, claim, conference } = entry;
+    if (status === "over") {
+      this.finished.set(timeKey(Number(conference.updateTime?.seconds ?? 0n) * 1000, id), entry);
+    } else {
+      this.unfinished.set(timeKey(entry.endMs, id), entry);
+    }
+    if (status === "waiting") this.waiting.set(timeKey(entry.startMs, id), entry);
+    if (status === "claimed" && claim) {
+      const claims = this.#claims.get(claim.dispatcherId) ?? new Set();
+      this.#claims.set(claim.dispatcherId, claims.add(entry));
+    }
+    if (status === "active" && conference.dispatch) {
+      const hosting = this.#hostings.get(conference.dispatch.serverId) ?? {
+        conferences: new Set(),
+        reservedUnits: 0,
+      };
+      this.#hostings.set(conference.dispatch.serverId, hosting);
+      hosting.conferences.add(entry);
+      hosting.reservedUnits += conference.weight;
+    }
+    if ((status === "active" || status === "over") && claim && claim.round === this.round?.revision) {
+      entry.settledBy = claim.dispatcherId;
+      this.#settled.set(claim.dispatcherId, this.settledBy(claim.dispatcherId) + 1);
+    }
+  }
+
+  #unindex(entry: ConferenceEntry) {
+    const { id, claim, conference } = entry;
+    this.finished.delete(timeKey(Number(conference.updateTime?.seconds ?? 0n) * 1000, id));
+    this.unfinished.delete(timeKey(entry.endMs, id));
+    this.waiting.delete(timeKey(entry.startMs, id));
+    if (claim) this.#claims.get(claim.dispatcherId)?.delete(entry);
+    const hosting = conference.dispatch && this.#hostings.get(conference.dispatch.serverId);
+    if (hosting?.conferences.delete(entry)) hosting.reservedUnits -= conference.weight;
+    if (entry.settledBy !== undefined && claim?.round === this.round?.revision) {
+      this.#settled.set(entry.settledBy, this.settledBy(entry.settledBy) - 1);
+    }
+    entry.settledBy = undefined;
+  }
+
+  #noteDispatchChange(before: ConferenceEntry | undefined, after: ConferenceEntry) {
+    const dispatch = after.conference.dispatch;
+    if (after.status === "active" && dispatch) {
+      const same = before?.status === "active" && before.conference.dispatch?.epoch === dispatch.epoch;
+      this.#dispatchEvents.push({
+        type: EventType.PUT,
+        dispatch,
+        cause: same ? DispatchEvent_Cause.UPDATED : DispatchEvent_Cause.PLACED,
+      });
+    } else if (before?.status === "active") {
+      const cancelled = after.conference.state === Conference_State.CANCELLED;
+      this.#dispatchGone(before, cancelled ? DispatchEvent_Cause.CANCELLED : DispatchEvent_Cause.ENDED);
+    }
+  }
+
+  #dispatchGone({ conference: { dispatch } }: ConferenceEntry, cause: DispatchEvent_Cause) {
+    if (dispatch) this.#dispatchEvents.push({ type: EventType.DELETE, dispatch, cause });
+  }
+
+  *#knownKeys() {
+    for (const id of this.dispatchers.keys()) yield this.#keys.dispatcher(id);
+    for (const id of this.servers.keys()) yield this.#keys.server(id);
+    for (const id of this.#reservations.keys()) yield this.#keys.reservation(id);
+    for (const id of this.conferences.keys()) yield this.#keys.conference(id);
+  }
+
+  #modRevisionOf(key: string): bigint | undefined {
+    const parsed = this.#keys.parse(key);
+    if (!parsed) return undefined;
+    if (parsed.kind === "conference") return this.conferences.get(parsed.id)?.modRevision;
+    if (parsed.kind === "dispatcher") return this.dispatchers.get(parsed.id)?.epoch;
+    if (parsed.kind === "server") return this.servers.get(parsed.id)?.modRevision;
+    if (parsed.kind === "reservation") return this.#reservations.get(parsed.id);
+    return this.round?.revision;
+  }
+}
+
+const NO_ENTRIES: ReadonlySet<ConferenceEntry> = new Set();
+const NO_HOSTING: Hosting = { conferences: new Set(), reservedUnits: 0 };
+
+function publish<E>(log: ChangeLog<E>, revision: bigint, events: readonly E[]) {
+  if (events.length > 0) log.append(revision, events);
+  else log.progress(revision);
+}
+
+function deletion(key: string, revision: bigint): KeyValue {
+  return { key, value: new Uint8Array(), createRevision: 0n, modRevision: revision, version: 0n, lease: 0n };
+}
+
+/** Makes milliseconds since 1970, from year 1 on, into text that sorts as the numbers do. */
+function timeKey(ms: number, id: string): string {
+  return `${(ms + 1e14).toFixed(0).padStart(15, "0")}|${id}`;
+}
+
+/** The key after which all entries of `waiting` start later than this instant. */
+export function timeKeyAfter(ms: number): string {
+  return timeKey(ms, "\u{10ffff}");
+}
