@@ -3,7 +3,12 @@
  * suite (`test/conformance`) says what they promise.
  *
  * Every write has a revision, a number that rises by one with each successful transaction that writes; all writes of
- * one transaction share it. Keys are compared as UTF-8 bytes. Revisions and lease IDs are bigints, as on the wire.
+ * one transaction share it. Revisions and lease IDs are bigints, as on the wire.
+ *
+ * Keys are compared as UTF-8 bytes, and have 1 to 1,024 of them; others, and prefixes longer than that, are `invalid`.
+ *
+ * A call whose signal aborts rejects at once: with `unavailable` when it did nothing, with `unknown_outcome` when it may
+ * still be done.
  */
 export interface Store {
   /** A name for logs and metrics: `embedded` or `etcd`. */
@@ -13,13 +18,14 @@ export interface Store {
    * Reads keys in order, all at one revision, after every write acknowledged before the call (linearizable).
    *
    * @throws {StoreError} `compacted` when `revision` is no longer kept, `future_revision` when it does not exist yet,
-   * `unavailable` when the store cannot answer.
+   * `unavailable` when the store cannot answer, `invalid`.
    */
   range(request: RangeRequest, signal?: AbortSignal): Promise<RangeResult>;
 
   /**
    * Compares and then writes one branch, atomically; acknowledged once it is durable. A transaction without writes does
-   * not take a revision. No key may be written twice in one branch.
+   * not take a revision, nor does one that only deletes keys that do not exist. Operations run in order, and a `get` sees
+   * the writes before it. No key may be written twice in one branch, whichever runs.
    *
    * @throws {StoreError} `too_many_operations` above `maxOperations` of compares or of either branch,
    * `lease_not_found` when a put names a lease that is gone (nothing was written), `invalid` for a key written twice,
@@ -32,7 +38,7 @@ export interface Store {
 
   /**
    * Grants a lease. The granted TTL may exceed the one asked for.
-   * @throws {StoreError} `unavailable`, `unknown_outcome`
+   * @throws {StoreError} `no_space`, `unavailable`, `unknown_outcome`, `invalid` for a TTL that is not above 0
    */
   leaseGrant(ttlMs: number, signal?: AbortSignal): Promise<LeaseGrant>;
 
@@ -52,7 +58,7 @@ export interface Store {
    * Yields every change under `prefix` from `fromRevision` (inclusive) on: in order, each exactly once, all events of a
    * revision in one batch. A batch may hold several revisions, and may be empty to report progress: everything up to
    * its `revision` has been yielded. The first batch is yielded without waiting for a change. Ends when the signal
-   * aborts; its buffer is bounded, and it slows down with its consumer.
+   * aborts or the store is closed; its buffer is bounded, and it slows down with its consumer.
    *
    * @throws {StoreError} `compacted` with `compactRevision` when `fromRevision` is no longer kept, `unavailable`
    */
@@ -76,7 +82,7 @@ export type RangeRequest = KeySelector & {
   readonly revision?: bigint;
   /** Continues after this key; for paging through a prefix. */
   readonly after?: string;
-  /** At most this many; all when absent. */
+  /** At most this many, at least 1; all when absent. */
   readonly limit?: number;
 };
 

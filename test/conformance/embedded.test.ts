@@ -1,0 +1,24 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createEmbeddedStore } from "../../server/store/embedded/index.ts";
+import type { Store } from "../../server/store/store.ts";
+import { createFakeClock } from "../support/fake-clock.ts";
+import { describeStore } from "./store-suite.ts";
+
+describeStore("embedded", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "convoke-store-"));
+  const clock = createFakeClock();
+  let store: Store | undefined;
+  return {
+    async open() {
+      store = await createEmbeddedStore({ directory, clock });
+      return store;
+    },
+    passTime: (ms) => clock.advance(ms),
+    async dispose() {
+      await store?.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+});
