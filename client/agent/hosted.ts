@@ -1,0 +1,193 @@
+import type { Clock } from "../../common/clock.ts";
+import type { Logger } from "../../common/logging.ts";
+import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import type { Driver, RoomRequest } from "./drivers/driver.ts";
+import { createFences } from "./fences.ts";
+import { createKeyedLock, LockBusyError } from "./keyed-lock.ts";
+import { createLimiter } from "./limiter.ts";
+
+/** A conference that the conference server hosts. */
+export interface HostedConference {
+  readonly conferenceId: string;
+  readonly dispatchEpoch: bigint;
+  readonly address: string;
+  /** The units it takes. */
+  readonly weight: number;
+  /** When its room was started, in milliseconds since 1970. */
+  readonly startTimeMs: number;
+  /** When it took on its dispatch epoch, on the monotonic clock. */
+  readonly epochSinceMs: number;
+}
+
+/** Why a conference was not started or not stopped. */
+export interface Refusal {
+  readonly reason: ErrorReason;
+  readonly message: string;
+}
+
+export type StartOutcome = { readonly conference: HostedConference } | { readonly refusal: Refusal };
+export type StopOutcome = { readonly refusal?: Refusal };
+
+/**
+ * What the conference server hosts, fenced by dispatch epochs: the epoch of a hosted conference only rises, what was
+ * stopped comes back under a higher epoch only, and the units of all never exceed the capacity. Starts and stops of one
+ * conference happen one after the other. Refusals are outcomes; nothing is thrown.
+ */
+export interface HostedConferences {
+  /** The same epoch again gives the same conference; a higher one takes its place and keeps its room and address. */
+  start(request: RoomRequest): Promise<StartOutcome>;
+  /** Stops what is hosted under this epoch or a lower one, and fences this epoch off. Not hosted is a success. */
+  stop(conferenceId: string, dispatchEpoch: bigint): Promise<StopOutcome>;
+  get(conferenceId: string): HostedConference | undefined;
+  /** Up to `limit` conferences in order of their IDs, from the first after `after`. */
+  page(after: string, limit: number): HostedConference[];
+  all(): Iterable<HostedConference>;
+  readonly count: number;
+  /** The units of all that is hosted or being started. */
+  readonly unitsInUse: number;
+}
+
+export interface HostedOptions {
+  readonly driver: Driver;
+  /** The units that all conferences together may take. */
+  readonly capacity: number;
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
+/** Enough to hide a conference server's latency, few enough not to flood it when a thousand conferences move. */
+export const DRIVER_PARALLELISM = 16;
+
+/** Shorter than the deadline of the calls that wait for it, so that the caller hears the reason. */
+export const DRIVER_TIMEOUT_MS = 5_000;
+
+/** A conference has one dispatcher at a time, which repeats a call now and then; more waiting calls are a mistake. */
+const MAX_CALLS_PER_CONFERENCE = 32;
+
+export function createHostedConferences(options: HostedOptions): HostedConferences {
+  const { driver, capacity, logger, clock } = options;
+  const hosted = new Map<string, HostedConference>();
+  const fences = createFences();
+  const locks = createKeyedLock(MAX_CALLS_PER_CONFERENCE);
+  const limiter = createLimiter(DRIVER_PARALLELISM);
+  let unitsInUse = 0;
+
+  const callDriver = <T>(call: (signal: AbortSignal) => Promise<T>) =>
+    limiter.run(async () => {
+      const deadline = new AbortController();
+      const timer = clock.setTimer(
+        () => deadline.abort(new Error(`the conference server did not answer in ${DRIVER_TIMEOUT_MS} ms`)),
+        DRIVER_TIMEOUT_MS,
+      );
+      try {
+        return await call(deadline.signal);
+      } finally {
+        timer.clear();
+      }
+    });
+
+  async function start(request: RoomRequest): Promise<StartOutcome> {
+    const { conferenceId, dispatchEpoch, weight } = request;
+    const current = hosted.get(conferenceId);
+    const fence = fences.get(conferenceId);
+    if (dispatchEpoch <= fence) return stale(`epoch ${fence} of ${conferenceId} was stopped here`);
+    if (current && dispatchEpoch < current.dispatchEpoch) return staleAgainst(current);
+    if (current && dispatchEpoch === current.dispatchEpoch) return { conference: current };
+
+    const growth = weight - (current?.weight ?? 0);
+    const reserved = Math.max(growth, 0);
+    if (unitsInUse + reserved > capacity) {
+      return refused(
+        ErrorReason.CAPACITY_EXCEEDED,
+        `${conferenceId} needs ${weight} units; ${capacity - unitsInUse} of ${capacity} are free`,
+      );
+    }
+    unitsInUse += reserved;
+    try {
+      const { address } = await callDriver((signal) => driver.start(request, signal));
+      unitsInUse += growth - reserved;
+      const conference: HostedConference = {
+        conferenceId,
+        dispatchEpoch,
+        address,
+        weight,
+        startTimeMs: current?.startTimeMs ?? clock.wallMs(),
+        epochSinceMs: clock.monotonicMs(),
+      };
+      hosted.set(conferenceId, conference);
+      fences.drop(conferenceId);
+      logger.debug({ conferenceId, dispatchEpoch, address, weight }, "conference started");
+      return { conference };
+    } catch (err) {
+      unitsInUse -= reserved;
+      logger.warn({ err, conferenceId, dispatchEpoch }, "driver could not start the conference");
+      if (!current) await removeRemains(conferenceId);
+      return driverFailed(`${conferenceId} could not be started`, err);
+    }
+  }
+
+  /** A start that failed or came too late may have left a room that nobody would ever stop. */
+  async function removeRemains(conferenceId: string) {
+    try {
+      await callDriver((signal) => driver.stop(conferenceId, signal));
+    } catch (err) {
+      logger.error({ err, conferenceId }, "a room may be left on the conference server after a failed start");
+    }
+  }
+
+  async function stop(conferenceId: string, dispatchEpoch: bigint): Promise<StopOutcome> {
+    const current = hosted.get(conferenceId);
+    if (current && dispatchEpoch < current.dispatchEpoch) return staleAgainst(current);
+    fences.raise(conferenceId, dispatchEpoch);
+    if (!current) return {};
+    try {
+      await callDriver((signal) => driver.stop(conferenceId, signal));
+    } catch (err) {
+      logger.warn({ err, conferenceId, dispatchEpoch }, "driver could not stop the conference");
+      return driverFailed(`${conferenceId} could not be stopped`, err);
+    }
+    hosted.delete(conferenceId);
+    unitsInUse -= current.weight;
+    logger.debug({ conferenceId, dispatchEpoch: current.dispatchEpoch }, "conference stopped");
+    return {};
+  }
+
+  return {
+    start: (request) => locks.run(request.conferenceId, () => start(request)).catch(refusedWhenBusy),
+    stop: (conferenceId, dispatchEpoch) =>
+      locks.run(conferenceId, () => stop(conferenceId, dispatchEpoch)).catch(refusedWhenBusy),
+    get: (conferenceId) => hosted.get(conferenceId),
+    page(after, limit) {
+      const ids = [...hosted.keys()].filter((id) => id > after).sort();
+      return ids.slice(0, limit).flatMap((id) => hosted.get(id) ?? []);
+    },
+    all: () => hosted.values(),
+    get count() {
+      return hosted.size;
+    },
+    get unitsInUse() {
+      return unitsInUse;
+    },
+  };
+}
+
+function refused(reason: ErrorReason, message: string) {
+  return { refusal: { reason, message } };
+}
+
+function stale(message: string) {
+  return refused(ErrorReason.DISPATCH_EPOCH_STALE, message);
+}
+
+function staleAgainst({ conferenceId, dispatchEpoch }: HostedConference) {
+  return stale(`${conferenceId} is hosted under the higher epoch ${dispatchEpoch}`);
+}
+
+function driverFailed(what: string, err: unknown) {
+  return refused(ErrorReason.DRIVER_FAILED, `${what}: ${err instanceof Error ? err.message : String(err)}`);
+}
+
+function refusedWhenBusy(err: unknown) {
+  if (err instanceof LockBusyError) return refused(ErrorReason.CONTENTION, `${err.message}; repeat the call`);
+  throw err;
+}
