@@ -6,9 +6,9 @@ import { fairShares } from "./share.ts";
  * A round shares out what falls due among the dispatchers of one registry. It begins with the first claim, and ends when
  * nothing is due any more or the registry changes; the next begins with clean accounts.
  *
- * Everyone's account counts what it holds and what it has placed since the round began, and the total is all accounts
- * plus what nobody has taken. So the total does not shrink because one dispatcher is quick to place its share, and the
- * quick one does not come back for a part of what belongs to the slow ones.
+ * Everyone's account counts what it has taken since the round began, placed or not, and the total is all accounts plus
+ * what nobody has taken. So the total does not shrink because one dispatcher is quick to place its share, and the quick
+ * one does not come back for a part of what belongs to the slow ones.
  */
 export interface RoundAccounts {
   readonly members: readonly Account[];
@@ -48,12 +48,8 @@ export function roundAccounts(view: View, nowMs: number, windowMs: number): Roun
   let untaken = 0;
   for (const _ of dueConferences(view, nowMs, windowMs)) untaken += 1;
   const registry = [...view.dispatchers.values()];
-  const held = registry.map(({ dispatcher }) => view.claimsOf(dispatcher.dispatcherId).size);
-  const unplaced = held.reduce((a, b) => a + b, untaken);
-  const current = unplaced > 0 && isRoundCurrent(view);
-  const taken = registry.map(
-    ({ dispatcher }, rank) => (held[rank] ?? 0) + (current ? view.settledBy(dispatcher.dispatcherId) : 0),
-  );
+  const open = isRoundCurrent(view) && (untaken > 0 || hasUnplacedClaims(view));
+  const taken = registry.map(({ dispatcher }) => (open ? view.takenBy(dispatcher.dispatcherId) : 0));
   const total = taken.reduce((a, b) => a + b, untaken);
   const shares = fairShares(
     total,
@@ -69,6 +65,16 @@ export function roundAccounts(view: View, nowMs: number, windowMs: number): Roun
       share: shares[rank] ?? 0,
     })),
   };
+}
+
+/** Whether anything taken in the current round is still to be placed. */
+export function hasUnplacedClaims(view: View): boolean {
+  for (const { dispatcher } of view.dispatchers.values()) {
+    for (const { claim } of view.claimsOf(dispatcher.dispatcherId)) {
+      if (claim?.round === view.round?.revision) return true;
+    }
+  }
+  return false;
 }
 
 /** What each account is still owed, in order of rank. */

@@ -14,6 +14,8 @@ export interface ConditionalWrite {
   readonly modRevision: bigint;
   /** The new content, which must differ from any other attempt's (an attempt id in it); undefined deletes the key. */
   readonly value: Uint8Array | undefined;
+  /** Puts the key on a lease. */
+  readonly lease?: bigint;
 }
 
 /** A condition for the whole batch; with a value, its key is rewritten with the batch. */
@@ -86,8 +88,12 @@ export async function writeBatch(
   return { fenced: false, written: new Set(), revision };
 }
 
-function operationOf({ key, value }: { key: string; value?: Uint8Array | undefined }): Operation {
-  return value ? { put: { key, value } } : { delete: { key } };
+function operationOf(
+  write: Pick<ConditionalWrite, "key" | "lease"> & { value?: Uint8Array | undefined },
+): Operation {
+  const { key, value, lease } = write;
+  if (!value) return { delete: { key } };
+  return { put: lease === undefined ? { key, value } : { key, value, lease } };
 }
 
 function conditionOf(fence: Fence): Compare {

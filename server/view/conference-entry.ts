@@ -38,8 +38,8 @@ export interface ConferenceEntry {
   status: Status;
   /** Since when it has been `waiting`, on the monotonic clock of this replica. */
   waitingSinceMs: number;
-  /** The dispatcher on whose account of the current round it counts as settled. */
-  settledBy: string | undefined;
+  /** The dispatcher on whose account of the current round it is. */
+  countedFor: string | undefined;
 }
 
 /** Reads an entry from the store; its status is not known yet. */
@@ -59,7 +59,7 @@ export function readConferenceEntry(id: string, kv: KeyValue): ConferenceEntry {
     endMs: conference.endTime ? timestampMs(conference.endTime) : 0,
     status: "over",
     waitingSinceMs: 0,
-    settledBy: undefined,
+    countedFor: undefined,
   };
 }
 

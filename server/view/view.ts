@@ -41,6 +41,7 @@ export interface Hosting {
 export interface Round {
   readonly revision: bigint;
   readonly members: readonly RoundMember[];
+  readonly windowMs: number;
 }
 
 export interface DispatchChange {
@@ -81,7 +82,7 @@ export class View {
   readonly #reservations = new Map<string, bigint>();
   readonly #claims = new Map<string, Set<ConferenceEntry>>();
   readonly #hostings = new Map<string, Hosting>();
-  readonly #settled = new Map<string, number>();
+  readonly #taken = new Map<string, number>();
   #changed = Promise.withResolvers<void>();
   #dispatchEvents: DispatchChange[] = [];
 
@@ -103,9 +104,9 @@ export class View {
     return this.#claims.get(dispatcherId) ?? NO_ENTRIES;
   }
 
-  /** How many conferences a dispatcher has taken in the current round and placed since. */
-  settledBy(dispatcherId: string): number {
-    return this.#settled.get(dispatcherId) ?? 0;
+  /** How many conferences a dispatcher has taken in the current round and not lost, placed or not. */
+  takenBy(dispatcherId: string): number {
+    return this.#taken.get(dispatcherId) ?? 0;
   }
 
   hostingOf(serverId: string): Readonly<Hosting> {
@@ -216,9 +217,9 @@ export class View {
   }
 
   #applyRound(event: StoreEvent) {
-    const members = event.type === "put" ? fromBinary(RoundRecordSchema, event.kv.value).members : [];
-    this.round = { revision: event.kv.modRevision, members };
-    this.#settled.clear();
+    const { members, windowMs } = fromBinary(RoundRecordSchema, event.kv.value);
+    this.round = { revision: event.kv.modRevision, members, windowMs: Number(windowMs) };
+    this.#taken.clear();
   }
 
   #statusOf(entry: ConferenceEntry): Status {
@@ -271,9 +272,9 @@ export class View {
       hosting.conferences.add(entry);
       hosting.reservedUnits += conference.weight;
     }
-    if ((status === "active" || status === "over") && claim && claim.round === this.round?.revision) {
-      entry.settledBy = claim.dispatcherId;
-      this.#settled.set(claim.dispatcherId, this.settledBy(claim.dispatcherId) + 1);
+    if (status !== "waiting" && claim && claim.round === this.round?.revision) {
+      entry.countedFor = claim.dispatcherId;
+      this.#taken.set(claim.dispatcherId, this.takenBy(claim.dispatcherId) + 1);
     }
   }
 
@@ -285,10 +286,10 @@ export class View {
     if (claim) this.#claims.get(claim.dispatcherId)?.delete(entry);
     const hosting = conference.dispatch && this.#hostings.get(conference.dispatch.serverId);
     if (hosting?.conferences.delete(entry)) hosting.reservedUnits -= conference.weight;
-    if (entry.settledBy !== undefined && claim?.round === this.round?.revision) {
-      this.#settled.set(entry.settledBy, this.settledBy(entry.settledBy) - 1);
+    if (entry.countedFor !== undefined && claim?.round === this.round?.revision) {
+      this.#taken.set(entry.countedFor, this.takenBy(entry.countedFor) - 1);
     }
-    entry.settledBy = undefined;
+    entry.countedFor = undefined;
   }
 
   #noteDispatchChange(before: ConferenceEntry | undefined, after: ConferenceEntry) {

@@ -355,8 +355,9 @@ export declare const QueryTotalRequestSchema: GenMessage<QueryTotalRequest>;
  */
 export declare type QueryTotalResponse = Message<"convoke.v1.QueryTotalResponse"> & {
   /**
-   * How many conferences this round shares out: those due and not placed, and those that the registered dispatchers
-   * have placed since the round began. 0 when nothing is due.
+   * How many conferences the current round shares out: those that are due and not claimed, and those that the
+   * dispatchers have taken since the round began. A round begins with the first claim and ends when nothing is left to
+   * take or to place, or when the registry changes. 0 when nothing is due.
    *
    * @generated from field: int32 total = 1;
    */
@@ -1110,7 +1111,8 @@ export declare const DispatcherService: GenService<{
    * FetchTasks claims what is left of the dispatcher's share and streams it, up to 100 tasks a message, after what this
    * epoch already holds and has neither committed nor released. Ends when the share has been sent, or after `wait` when
    * there was none. A dispatcher is never given more than its share, except conferences that others left past their
-   * deadline. FAILED_PRECONDITION as for Heartbeat. Called by dispatchers.
+   * deadline. FAILED_PRECONDITION as for Heartbeat; ABORTED when a newer FetchTasks of the same dispatcher takes its
+   * place. Called by dispatchers.
    *
    * @generated from rpc convoke.v1.DispatcherService.FetchTasks
    */
@@ -1121,8 +1123,9 @@ export declare const DispatcherService: GenService<{
   },
   /**
    * CommitDispatches writes dispatches into the table, each with a result of its own in the order given.
-   * FAILED_PRECONDITION as for Heartbeat, and then nothing was written. Committing what is already committed the same
-   * way succeeds. A result with a rejection tells the dispatcher to stop what it started. Called by dispatchers.
+   * FAILED_PRECONDITION as for Heartbeat, and then nothing was written; when the epoch ends in the middle, the results
+   * tell. Committing what is already committed the same way succeeds. A rejection tells the dispatcher to stop what it
+   * started. Called by dispatchers.
    *
    * @generated from rpc convoke.v1.DispatcherService.CommitDispatches
    */

@@ -55,6 +55,13 @@ export declare type ServerRecord = Message<"convoke.store.v1.ServerRecord"> & {
    * @generated from field: convoke.v1.Server server = 1;
    */
   server?: Server | undefined;
+
+  /**
+   * Unique to the attempt to write it; tells an unknown outcome.
+   *
+   * @generated from field: string attempt_id = 2;
+   */
+  attemptId: string;
 };
 
 /**
@@ -138,6 +145,20 @@ export declare type RoundRecord = Message<"convoke.store.v1.RoundRecord"> & {
    * @generated from field: repeated convoke.store.v1.RoundMember members = 1;
    */
   members: RoundMember[];
+
+  /**
+   * The scheduling window it was opened for: when nothing is due within it the round is over, and has no members.
+   *
+   * @generated from field: int64 window_ms = 2;
+   */
+  windowMs: bigint;
+
+  /**
+   * Unique to the attempt to write it; tells an unknown outcome.
+   *
+   * @generated from field: string attempt_id = 3;
+   */
+  attemptId: string;
 };
 
 /**

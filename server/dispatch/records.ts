@@ -1,0 +1,140 @@
+import { clone, create, toBinary } from "@bufbuild/protobuf";
+import { timestampFromMs } from "../../common/time.ts";
+import {
+  type ConferenceRecord,
+  ConferenceRecordSchema,
+} from "../../proto/gen/convoke/store/v1/records_pb.js";
+import {
+  Conference_ClaimSchema,
+  Conference_FailureSchema,
+  Conference_State,
+  ConferenceSchema,
+} from "../../proto/gen/convoke/v1/conference_pb.js";
+import { DispatchSchema } from "../../proto/gen/convoke/v1/dispatch_pb.js";
+import {
+  type NewDispatch,
+  type Task,
+  type TaskRelease,
+  TaskRelease_Cause,
+  TaskSchema,
+} from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import type { ConferenceEntry } from "../view/conference-entry.ts";
+
+/** Who writes, and when. */
+export interface Writer {
+  readonly nowMs: number;
+  /** Unique to this write. */
+  readonly attemptId: string;
+}
+
+/** A release for want of room: long enough for something to end, short enough for nobody to wait. */
+const NO_CAPACITY_RETRY_MS = 1_000;
+/** The first delay after a failed start; it doubles with each. */
+const START_FAILED_RETRY_MS = 1_000;
+
+/** The record of an entry, to be changed and written. */
+export function nextRecord(entry: ConferenceEntry, { nowMs, attemptId }: Writer) {
+  const conference = clone(ConferenceSchema, entry.conference);
+  conference.updateTime = timestampFromMs(nowMs);
+  const { requestId, retryTimeMs } = entry.record;
+  return {
+    conference,
+    record: create(ConferenceRecordSchema, { conference, requestId, retryTimeMs, attemptId }),
+  };
+}
+
+export function encodeRecord(record: ConferenceRecord): Uint8Array {
+  return toBinary(ConferenceRecordSchema, record);
+}
+
+/** A claim. Its dispatch epoch is the revision that the write will have. */
+export function claimRecord(
+  entry: ConferenceEntry,
+  claimer: { dispatcherId: string; epoch: bigint; round: bigint },
+  writer: Writer,
+): ConferenceRecord {
+  const { record, conference } = nextRecord(entry, writer);
+  if (conference.state === Conference_State.CLAIMED && conference.claim) {
+    conference.supersededClaim = conference.claim;
+  }
+  conference.state = Conference_State.CLAIMED;
+  conference.claim = create(Conference_ClaimSchema, {
+    dispatcherId: claimer.dispatcherId,
+    dispatcherEpoch: claimer.epoch,
+    dispatchEpoch: 0n,
+    round: claimer.round,
+    claimTime: timestampFromMs(writer.nowMs),
+  });
+  conference.attempt += 1;
+  record.retryTimeMs = 0n;
+  return record;
+}
+
+/** A dispatch of a claimed conference. */
+export function dispatchRecord(
+  entry: ConferenceEntry,
+  dispatch: NewDispatch,
+  graceMs: number,
+  writer: Writer,
+): ConferenceRecord {
+  const { record, conference } = nextRecord(entry, writer);
+  const previous = conference.dispatch;
+  conference.state = Conference_State.ACTIVE;
+  conference.failedAttempts = 0;
+  conference.dispatch = create(DispatchSchema, {
+    conferenceId: entry.id,
+    address: dispatch.address,
+    serverId: dispatch.serverId,
+    incarnation: dispatch.incarnation,
+    epoch: dispatch.dispatchEpoch,
+    validUntil: timestampFromMs(entry.endMs + graceMs),
+    dispatcherId: entry.claim?.dispatcherId ?? "",
+    commitTime: timestampFromMs(writer.nowMs),
+    previousServerId: previous?.serverId ?? "",
+  });
+  return record;
+}
+
+/** A claim given back. Too many failed starts make the conference FAILED. */
+export function releaseRecord(
+  entry: ConferenceEntry,
+  release: TaskRelease,
+  maxFailedAttempts: number,
+  writer: Writer,
+): ConferenceRecord {
+  const { record, conference } = nextRecord(entry, writer);
+  conference.state = Conference_State.SCHEDULED;
+  delete conference.claim;
+  if (release.cause === TaskRelease_Cause.NO_CAPACITY) {
+    record.retryTimeMs = BigInt(writer.nowMs + NO_CAPACITY_RETRY_MS);
+  } else if (release.cause === TaskRelease_Cause.START_FAILED) {
+    conference.failedAttempts += 1;
+    record.retryTimeMs = BigInt(writer.nowMs + START_FAILED_RETRY_MS * 2 ** (conference.failedAttempts - 1));
+    if (conference.failedAttempts >= maxFailedAttempts) conference.state = Conference_State.FAILED;
+  }
+  if (release.cause !== TaskRelease_Cause.SHUTTING_DOWN) {
+    conference.failure = create(Conference_FailureSchema, {
+      message: release.message,
+      failureTime: timestampFromMs(writer.nowMs),
+    });
+  }
+  return record;
+}
+
+/** A claimed conference as its dispatcher gets it. */
+export function toTask(entry: ConferenceEntry, graceMs: number): Task {
+  const { conference, claim } = entry;
+  return create(TaskSchema, {
+    conferenceId: entry.id,
+    ...(conference.startTime ? { startTime: conference.startTime } : {}),
+    ...(conference.endTime ? { endTime: conference.endTime } : {}),
+    weight: conference.weight,
+    region: conference.region,
+    attempt: conference.attempt,
+    dispatchEpoch: claim?.dispatchEpoch ?? 0n,
+    validUntil: timestampFromMs(entry.endMs + graceMs),
+    requiredLabels: conference.requiredLabels,
+    preferredLabels: conference.preferredLabels,
+    avoidedLabels: conference.avoidedLabels,
+  });
+}

@@ -1,0 +1,226 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { statusError } from "../../common/rpc/status.ts";
+import { RoundRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
+import type { Task } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { claimRecord, encodeRecord, toTask } from "../dispatch/records.ts";
+import {
+  dueConferences,
+  isRoundCurrent,
+  owedShares,
+  roundAccounts,
+  takeoverConferences,
+} from "../dispatch/round.ts";
+import { dealtTo } from "../dispatch/share.ts";
+import { LIMITS } from "../settings.ts";
+import { writeBatch } from "../store/conditional-writes.ts";
+import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { timeKeyAfter } from "../view/view.ts";
+import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
+import { requireEpoch } from "./registrations.ts";
+
+export interface FetchRequest {
+  readonly dispatcherId: string;
+  readonly epoch: bigint;
+  readonly windowMs: number;
+  readonly maxTasks: number;
+  readonly waitMs: number;
+}
+
+/** Hands out tasks; one for the whole replica, since it knows which fetches are under way. */
+export interface Claims {
+  /**
+   * First what the epoch holds and has not placed, then what is left of its share, claimed batch by batch as the caller
+   * takes it; waits up to `waitMs` when there is nothing. Each array is one message.
+   */
+  fetch(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Task[]>;
+}
+
+/** Changes come in bursts; looking again once for all that come within this time costs a dispatcher little latency. */
+const COALESCE_MS = 10;
+
+/** How often a waiting fetch looks for conferences that others have left past their deadline. */
+const TAKEOVER_CHECK_MS = 250;
+
+/** Rounds of conflicts with other replicas before the call gives up. */
+const MAX_TRIES = 10;
+
+export function createClaims(context: OperationContext): Claims {
+  const { view, clock, settings, keys, store, logger } = context;
+  const active = new Map<string, AbortController>();
+
+  return {
+    async *fetch(request, callerSignal) {
+      requireFresh(context);
+      await requireEpoch(context, request.dispatcherId, request.epoch, callerSignal);
+      active.get(request.dispatcherId)?.abort(superseded(request.dispatcherId));
+      const own = new AbortController();
+      active.set(request.dispatcherId, own);
+      try {
+        yield* run(request, AbortSignal.any([callerSignal, own.signal]));
+      } finally {
+        if (active.get(request.dispatcherId) === own) active.delete(request.dispatcherId);
+      }
+    },
+  };
+
+  async function* run(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Task[]> {
+    const deadlineMs = clock.monotonicMs() + request.waitMs;
+    const held = [...view.claimsOf(request.dispatcherId)]
+      .filter(({ claim }) => claim?.dispatcherEpoch === request.epoch)
+      .sort((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
+      .slice(0, request.maxTasks);
+    yield* messages(held);
+    let sent = held.length;
+    for (let conflicts = 0; sent < request.maxTasks && conflicts < MAX_TRIES; ) {
+      signal.throwIfAborted();
+      requireFresh(context);
+      await requireEpoch(context, request.dispatcherId, request.epoch, signal);
+      const plan = await planClaims(request, signal);
+      if (plan.conferences.length === 0) {
+        const leftMs = deadlineMs - clock.monotonicMs();
+        if (sent > 0 || leftMs <= 0) return;
+        await changeOrTimer(Math.min(leftMs, nextLookMs(request)), signal);
+        continue;
+      }
+      let claimedOfPlan = 0;
+      const wanted = plan.conferences.slice(0, request.maxTasks - sent);
+      for (const batch of chunks(wanted, store.maxOperations - 1)) {
+        const claimed = await claimBatch(request, plan.round, batch, signal);
+        claimedOfPlan += claimed.length;
+        sent += claimed.length;
+        yield* messages(claimed);
+      }
+      if (claimedOfPlan < wanted.length) conflicts += 1;
+    }
+  }
+
+  /** What to claim now: what is left of the share, or else what others have left too long. */
+  async function planClaims({ dispatcherId, windowMs }: FetchRequest, signal: AbortSignal) {
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
+      const nowMs = clock.wallMs();
+      const accounts = roundAccounts(view, nowMs, windowMs);
+      if (accounts.untaken === 0) return { round: 0n, conferences: [] };
+      if (!isRoundCurrent(view)) {
+        await openRound(windowMs, signal);
+        continue;
+      }
+      const rank = accounts.members.findIndex((member) => member.dispatcherId === dispatcherId);
+      const owed = owedShares(accounts);
+      const mine = dealtTo(rank, dueConferences(view, nowMs, windowMs), owed);
+      if (mine.length > 0) return { round: view.round?.revision ?? 0n, conferences: mine };
+      const overdueSinceMs = clock.monotonicMs() - settings.takeoverMs;
+      const left = takeoverConferences(
+        rank,
+        accounts,
+        dueConferences(view, nowMs, windowMs),
+        ({ waitingSinceMs, startMs }) =>
+          waitingSinceMs <= overdueSinceMs && startMs - windowMs <= nowMs - settings.takeoverMs,
+      );
+      if (left.length > 0)
+        logger.info({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
+      return { round: 0n, conferences: left };
+    }
+    throw contention("the round");
+  }
+
+  async function openRound(windowMs: number, signal: AbortSignal) {
+    const members = [...view.dispatchers.values()].map(({ dispatcher: { dispatcherId }, epoch }) => ({
+      dispatcherId,
+      epoch,
+    }));
+    const value = toBinary(
+      RoundRecordSchema,
+      create(RoundRecordSchema, {
+        members,
+        windowMs: BigInt(Math.ceil(windowMs)),
+        attemptId: writerOf(context).attemptId,
+      }),
+    );
+    const modRevision = view.round?.revision ?? 0n;
+    const result = await writeBatch(store, [], [{ key: keys.round, modRevision, value }], signal);
+    await catchUp(context, result.revision, signal);
+    if (!result.fenced && result.written.size > 0) {
+      logger.debug({ round: String(result.revision), dispatchers: members.length }, "round opened");
+    }
+  }
+
+  async function claimBatch(
+    { dispatcherId, epoch }: FetchRequest,
+    round: bigint,
+    batch: readonly ConferenceEntry[],
+    signal: AbortSignal,
+  ) {
+    signal.throwIfAborted();
+    const writer = writerOf(context);
+    // What was claimed, cancelled or changed since the plan was made would only fail its condition.
+    const open = batch.filter(
+      (entry) => view.conferences.get(entry.id) === entry && entry.status === "waiting",
+    );
+    const result = await writeBatch(
+      store,
+      [{ key: keys.dispatcher(dispatcherId), createRevision: epoch }],
+      open.map((entry) => ({
+        key: keys.conference(entry.id),
+        modRevision: entry.modRevision,
+        value: encodeRecord(claimRecord(entry, { dispatcherId, epoch, round }, writer)),
+      })),
+      signal,
+    );
+    await catchUp(context, result.revision, signal);
+    if (result.fenced) {
+      await requireEpoch(context, dispatcherId, epoch, signal);
+      return [];
+    }
+    return open
+      .filter((entry) => result.written.has(keys.conference(entry.id)))
+      .map((entry) => view.conferences.get(entry.id))
+      .filter((entry) => entry?.status === "claimed" && entry.claim?.dispatcherEpoch === epoch)
+      .filter((entry) => entry !== undefined);
+  }
+
+  function* messages(entries: readonly ConferenceEntry[]) {
+    for (const part of chunks(entries, LIMITS.tasksPerMessage)) {
+      yield part.map((entry) => toTask(entry, settings.graceMs));
+    }
+  }
+
+  /** When time alone may bring something to claim. */
+  function nextLookMs({ windowMs }: FetchRequest) {
+    const nowMs = clock.wallMs();
+    const next = view.waiting.nextHigherPair(timeKeyAfter(nowMs + windowMs))?.[1];
+    const untilDueMs = next ? next.startMs - windowMs - nowMs : Number.POSITIVE_INFINITY;
+    const first = view.waiting.minKey();
+    const someDue = first !== undefined && first <= timeKeyAfter(nowMs + windowMs);
+    return Math.max(1, someDue ? Math.min(untilDueMs, TAKEOVER_CHECK_MS) : untilDueMs);
+  }
+
+  async function changeOrTimer(waitMs: number, signal: AbortSignal) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = clock.setTimer(resolve, waitMs);
+    let coalescing: { clear(): void } | undefined;
+    view.changed.then(() => {
+      coalescing = clock.setTimer(resolve, Math.min(COALESCE_MS, waitMs));
+    });
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    try {
+      await promise;
+    } finally {
+      timer.clear();
+      coalescing?.clear();
+    }
+  }
+}
+
+function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {
+  for (let from = 0; from < items.length; from += size) yield items.slice(from, from + size);
+}
+
+function superseded(dispatcherId: string) {
+  return statusError(
+    Code.Aborted,
+    ErrorReason.CONTENTION,
+    `a newer FetchTasks of dispatcher ${dispatcherId} took the place of this one; have one at a time`,
+  );
+}

@@ -1,0 +1,145 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { statusError } from "../../common/rpc/status.ts";
+import { durationFromMs, timestampFromMs } from "../../common/time.ts";
+import { DispatcherRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
+import { type Dispatcher, DispatcherSchema } from "../../proto/gen/convoke/v1/dispatcher_pb.js";
+import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { writeBatch } from "../store/conditional-writes.ts";
+import { StoreError } from "../store/store.ts";
+import type { DispatcherEntry } from "../view/view.ts";
+import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
+
+export interface RegistrationRequest {
+  readonly dispatcherId: string;
+  readonly ttlMs: number;
+  readonly weight: number;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Others that register under the same ID at the same moment are let pass this often. */
+const MAX_TRIES = 5;
+
+/** Registers a dispatcher on a new lease, in place of whoever had the ID. */
+export async function register(context: OperationContext, request: RegistrationRequest, signal: AbortSignal) {
+  requireFresh(context);
+  const { store, keys, clock, view } = context;
+  const { dispatcherId, weight, labels } = request;
+  const key = keys.dispatcher(dispatcherId);
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    const previous = view.dispatchers.get(dispatcherId);
+    // The old lease must go first: a put over the old key would keep its create revision, and so its epoch.
+    if (previous) await store.leaseRevoke(previous.lease, signal);
+    const sentMs = clock.wallMs();
+    const grant = await store.leaseGrant(request.ttlMs, signal);
+    const writer = writerOf(context);
+    const dispatcher = create(DispatcherSchema, {
+      dispatcherId,
+      weight,
+      labels: { ...labels },
+      ttl: durationFromMs(grant.ttlMs),
+      registerTime: timestampFromMs(writer.nowMs),
+    });
+    const value = toBinary(
+      DispatcherRecordSchema,
+      create(DispatcherRecordSchema, { dispatcher, attemptId: writer.attemptId }),
+    );
+    const result = await writeBatch(
+      store,
+      [],
+      [{ key, modRevision: 0n, value, lease: grant.leaseId }],
+      signal,
+    );
+    await catchUp(context, result.revision, signal);
+    if (!result.fenced && result.written.has(key)) {
+      dispatcher.epoch = result.revision;
+      dispatcher.expireTime = timestampFromMs(Math.round(sentMs + grant.ttlMs));
+      return { dispatcher, ttlMs: grant.ttlMs };
+    }
+    await store.leaseRevoke(grant.leaseId, signal);
+  }
+  throw contention(`dispatcher ${dispatcherId}`);
+}
+
+/** Renews the lease of an epoch. Returns until when it is valid, by this replica's clock. */
+export async function heartbeat(
+  context: OperationContext,
+  dispatcherId: string,
+  epoch: bigint,
+  signal: AbortSignal,
+) {
+  requireFresh(context);
+  const { lease } = await requireEpoch(context, dispatcherId, epoch, signal);
+  const sentMs = context.clock.wallMs();
+  try {
+    const { ttlMs } = await context.store.leaseKeepalive(lease, signal);
+    return { expireTime: timestampFromMs(Math.round(sentMs + ttlMs)) };
+  } catch (err) {
+    if (err instanceof StoreError && err.code === "lease_not_found") throw epochExpired(dispatcherId, epoch);
+    throw err;
+  }
+}
+
+/** Ends an epoch; another epoch of the same dispatcher is left alone. */
+export async function deregister(
+  context: OperationContext,
+  dispatcherId: string,
+  epoch: bigint,
+  signal: AbortSignal,
+) {
+  requireFresh(context);
+  const entry = context.view.dispatchers.get(dispatcherId);
+  if (entry?.epoch === epoch) await context.store.leaseRevoke(entry.lease, signal);
+}
+
+/**
+ * The registration of a live epoch, as far as the view knows; what is then written is fenced in the store.
+ * @throws {ConnectError} FAILED_PRECONDITION: EPOCH_EXPIRED or DISPATCHER_REPLACED
+ */
+export async function requireEpoch(
+  context: OperationContext,
+  dispatcherId: string,
+  epoch: bigint,
+  signal: AbortSignal,
+): Promise<DispatcherEntry> {
+  // An epoch is a revision: when the view is behind it, another replica has only just handed it out.
+  if (epoch > context.view.revision) {
+    const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
+    if (revision >= epoch) await catchUp(context, epoch, signal);
+  }
+  const entry = context.view.dispatchers.get(dispatcherId);
+  if (entry?.epoch === epoch) return entry;
+  throw entry && entry.epoch > epoch
+    ? replaced(dispatcherId, epoch, entry)
+    : epochExpired(dispatcherId, epoch);
+}
+
+function epochExpired(dispatcherId: string, epoch: bigint) {
+  return statusError(
+    Code.FailedPrecondition,
+    ErrorReason.EPOCH_EXPIRED,
+    `epoch ${epoch} of dispatcher ${dispatcherId} is over: its lease ended and its claims are void; register again`,
+    { metadata: { dispatcher_id: dispatcherId, epoch: String(epoch) } },
+  );
+}
+
+function replaced(dispatcherId: string, epoch: bigint, by: DispatcherEntry) {
+  return statusError(
+    Code.FailedPrecondition,
+    ErrorReason.DISPATCHER_REPLACED,
+    `epoch ${epoch} of dispatcher ${dispatcherId} was replaced by epoch ${by.epoch}: another process uses this ID`,
+    { metadata: { dispatcher_id: dispatcherId, epoch: String(epoch), live_epoch: String(by.epoch) } },
+  );
+}
+
+/** @throws {ConnectError} NOT_FOUND when nobody is registered under the ID */
+export function requireRegistered({ view }: OperationContext, dispatcherId: string): Dispatcher {
+  const entry = view.dispatchers.get(dispatcherId);
+  if (entry) return entry.dispatcher;
+  throw statusError(
+    Code.NotFound,
+    ErrorReason.DISPATCHER_NOT_FOUND,
+    `no dispatcher is registered as ${dispatcherId}; call RegisterDispatcher first`,
+    { metadata: { dispatcher_id: dispatcherId } },
+  );
+}

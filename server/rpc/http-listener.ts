@@ -1,0 +1,79 @@
+import { createServer, type ServerResponse } from "node:http";
+import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { formatAddress, parseAddress } from "../../common/address.ts";
+import type { MountedService } from "../../common/rpc/grpc-adapter.ts";
+import { statusError } from "../../common/rpc/status.ts";
+import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+
+/** An HTTP/1.1 port for browsers and curl: Connect, gRPC-Web and JSON, and the probes of a supervisor. */
+export interface HttpListener {
+  /** host:port as bound. */
+  readonly address: string;
+  /** Ends the open streams, gives the calls under way `graceMs` to finish, and cuts off the rest. */
+  stop(graceMs: number): Promise<void>;
+}
+
+export interface HttpListenerOptions {
+  /** host:port to bind; port 0 takes a free one. */
+  readonly address: string;
+  readonly services: readonly MountedService[];
+  /** Whether `/readyz` is green. */
+  isReady(): boolean;
+}
+
+/** Requests are small; a peer that sends its headers slower than this means no good. */
+const HEADERS_TIMEOUT_MS = 10_000;
+
+/** @throws {Error} when the address cannot be bound, saying which and why */
+export async function listenHttp({ address, services, isReady }: HttpListenerOptions): Promise<HttpListener> {
+  const shutdown = new AbortController();
+  const handler = connectNodeAdapter({
+    routes: (router) => {
+      for (const service of services) addToRouter(router, service);
+    },
+    shutdownSignal: shutdown.signal,
+    readMaxBytes: 4 * 1024 * 1024,
+    fallback: ({ url }, response) => probe(url, response as ServerResponse, isReady),
+  });
+  const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS }, handler);
+  const { host, port } = parseAddress(address);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (err) =>
+      reject(new Error(`cannot listen on ${address}: ${err.message}`, { cause: err })),
+    );
+    server.listen(port, host, resolve);
+  });
+  const bound = server.address();
+  return {
+    address: formatAddress(host, typeof bound === "object" && bound ? bound.port : port),
+    async stop(graceMs) {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      shutdown.abort(
+        statusError(Code.Unavailable, ErrorReason.SHUTTING_DOWN, "the server is shutting down; call again", {
+          retryAfterMs: 1000,
+        }),
+      );
+      server.closeIdleConnections();
+      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+function addToRouter(router: ConnectRouter, { methods }: MountedService) {
+  for (const { method, impl } of methods) router.rpc(method, impl as never);
+}
+
+/** `/healthz`: the process lives. `/readyz`: it follows the store and takes calls. */
+function probe(url: string | undefined, response: ServerResponse, isReady: () => boolean) {
+  const path = url?.split("?")[0];
+  if (path === "/healthz") return answer(response, 200, "ok");
+  if (path === "/readyz") return isReady() ? answer(response, 200, "ok") : answer(response, 503, "not ready");
+  return answer(response, 404, "not found; calls are POST /convoke.v1.<Service>/<Method>");
+}
+
+function answer(response: ServerResponse, status: number, text: string) {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${text}\n`);
+}

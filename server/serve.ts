@@ -1,0 +1,83 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "../common/clock.ts";
+import type { Logger } from "../common/logging.ts";
+import { listenGrpc } from "../common/rpc/grpc-listener.ts";
+import { createReplica } from "./replica.ts";
+import { listenHttp } from "./rpc/http-listener.ts";
+import type { Settings } from "./settings.ts";
+import { openStore } from "./store/open-store.ts";
+
+export interface ServeOptions {
+  /** host:port of gRPC. */
+  readonly listen: string;
+  /** host:port of Connect, JSON and the probes. */
+  readonly http: string;
+  /** `embedded:DIR`. */
+  readonly store: string;
+  readonly settings?: Partial<Settings>;
+  readonly logger: Logger;
+  /** Told once when both ports serve. */
+  onListening?(addresses: { grpc: string; http: string }): void;
+}
+
+/** How long calls under way have to finish when the process stops. */
+const STOP_GRACE_MS = 10_000;
+
+/** How long the store may take to give its first listing. */
+const READY_TIMEOUT_MS = 60_000;
+
+/** Where the embedded store lies unless told otherwise, by the XDG convention. */
+export function defaultStore(env: Readonly<Record<string, string | undefined>>): string {
+  return `embedded:${join(env.XDG_STATE_HOME || join(homedir(), ".local", "state"), "convoke")}`;
+}
+
+/**
+ * Runs a control-plane replica until the signal aborts, and then stops it in phases: not ready, no new calls, streams
+ * ended with a status, calls under way finished, store closed.
+ * @throws {Error} when the store cannot be opened or a port cannot be bound
+ */
+export async function runServe(options: ServeOptions, signal: AbortSignal): Promise<void> {
+  const { logger } = options;
+  const clock = systemClock;
+  await using stack = new AsyncDisposableStack();
+  const store = await openStore(options.store, { clock, logger });
+  stack.defer(() => store.close());
+  const replica = createReplica({
+    store,
+    clock,
+    logger,
+    ...(options.settings ? { settings: options.settings } : {}),
+  });
+
+  // The replica goes on until the ports are closed: calls under way need it to finish.
+  const background = new AbortController();
+  const failed = Promise.withResolvers<never>();
+  failed.promise.catch(() => {});
+  const running = replica.run(background.signal).catch((err: unknown) => failed.reject(err));
+  stack.defer(async () => {
+    background.abort();
+    await running;
+  });
+  const starting = AbortSignal.any([signal, AbortSignal.timeout(READY_TIMEOUT_MS)]);
+  await Promise.race([replica.ready(starting), failed.promise]);
+
+  let stopping = false;
+  const http = await listenHttp({
+    address: options.http,
+    services: replica.services,
+    isReady: () => replica.fresh && !stopping,
+  });
+  stack.defer(() => http.stop(STOP_GRACE_MS));
+  const grpc = await listenGrpc({ address: options.listen, services: replica.services });
+  stack.defer(() => grpc.stop(STOP_GRACE_MS));
+  logger.info({ grpc: grpc.address, http: http.address, store: store.engine }, "serving");
+  options.onListening?.({ grpc: grpc.address, http: http.address });
+
+  const stop = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => stop.resolve(), { once: true });
+  if (signal.aborted) stop.resolve();
+  await Promise.race([stop.promise, failed.promise]);
+  stopping = true;
+  logger.info("stopping");
+}

@@ -1,0 +1,47 @@
+import { Code } from "@connectrpc/connect";
+import { statusError } from "../../common/rpc/status.ts";
+import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { type Change, type ChangeLog, WatchLostError } from "../view/change-log.ts";
+
+/** So many events of the first listing go into one message. */
+const SNAPSHOT_BATCH = 500;
+
+/**
+ * Serves a watch: when it begins at revision 0 first all that exists, in messages without a revision to resume from,
+ * and then what changes.
+ *
+ * @param revision the revision that the snapshot shows
+ * @throws {ConnectError} OUT_OF_RANGE, RESOURCE_EXHAUSTED
+ */
+export async function* serveWatch<E>(
+  log: ChangeLog<E>,
+  fromRevision: bigint,
+  snapshot: () => { readonly revision: bigint; readonly events: readonly E[] },
+  signal: AbortSignal,
+): AsyncGenerator<Change<E>> {
+  try {
+    let from = fromRevision;
+    if (from === 0n) {
+      const { revision, events } = snapshot();
+      from = revision;
+      for (let start = 0; start < events.length; start += SNAPSHOT_BATCH) {
+        yield { revision: 0n, events: events.slice(start, start + SNAPSHOT_BATCH) };
+      }
+    }
+    yield* log.follow(from, signal);
+  } catch (err) {
+    if (!(err instanceof WatchLostError)) throw err;
+    if (err.fellBehind) {
+      throw statusError(
+        Code.ResourceExhausted,
+        ErrorReason.SLOW_CONSUMER,
+        "the watch did not keep up with the changes; watch again from revision 0",
+      );
+    }
+    throw statusError(
+      Code.OutOfRange,
+      ErrorReason.REVISION_COMPACTED,
+      `revision ${fromRevision} is no longer kept; watch again from revision 0`,
+    );
+  }
+}

@@ -1,0 +1,38 @@
+/** What decides how the control plane behaves, in units that need no second thought. */
+export interface Settings {
+  /** How long a dispatch stays valid after the conference's scheduled end. */
+  readonly graceMs: number;
+  /** How long a conference may be left by the dispatcher it fell to before others may take it. */
+  readonly takeoverMs: number;
+  /** How many failed placements make a conference FAILED. */
+  readonly maxFailedAttempts: number;
+  /** How long conferences are kept after they are over. */
+  readonly retentionMs: number;
+}
+
+export const DEFAULT_SETTINGS: Settings = {
+  // Meetings run over; five minutes is what calendars leave between back-to-back ones.
+  graceMs: 5 * 60_000,
+  // Two of the dispatchers' default ticks: one that lives has asked by then.
+  takeoverMs: 2_000,
+  // With delays doubling from 1 s, five tries span half a minute: longer than a restart of a server takes.
+  maxFailedAttempts: 5,
+  // A week answers most questions about what happened.
+  retentionMs: 7 * 24 * 3_600_000,
+};
+
+/** Limits of requests, as documented in the contracts. */
+export const LIMITS = {
+  defaultWindowMs: 10 * 60_000,
+  maxWindowMs: 24 * 3_600_000,
+  minTtlMs: 1_000,
+  maxTtlMs: 10 * 60_000,
+  // Below this a leader change of etcd, a gap of about 2 s, ends registrations.
+  defaultTtlMs: 5_000,
+  maxFetchWaitMs: 60_000,
+  maxTasks: 100_000,
+  tasksPerMessage: 100,
+  maxBatch: 1_000,
+  defaultPageSize: 100,
+  maxPageSize: 1_000,
+} as const;
