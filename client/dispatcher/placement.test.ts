@@ -1,0 +1,231 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
+import type { PlaceableServer, PlaceableTask } from "./candidates.ts";
+import { planPlacements, ringStart, serverKey } from "./placement.ts";
+
+const server = (serverId: string, more: Partial<PlaceableServer> = {}): PlaceableServer => ({
+  serverId,
+  incarnation: 1n,
+  state: Server_State.UP,
+  cordoned: false,
+  penalised: false,
+  region: "",
+  labels: {},
+  capacity: 100,
+  reservedUnits: 0,
+  ...more,
+});
+interface TestTask extends PlaceableTask {
+  readonly id: string;
+}
+const task = (id: string, more: Partial<PlaceableTask> = {}): TestTask => ({
+  id,
+  weight: 1,
+  region: "",
+  requiredLabels: {},
+  preferredLabels: {},
+  avoidedLabels: {},
+  ...more,
+});
+
+const someLabels = fc.dictionary(fc.constantFrom("gpu", "zone"), fc.constantFrom("a", "b"), {
+  noNullPrototype: true,
+});
+const someRegion = fc.constantFrom("", "eu", "us");
+const someServers = fc.uniqueArray(
+  fc.record({
+    serverId: fc.stringMatching(/^s[0-9]{1,3}$/),
+    incarnation: fc.bigInt(1n, 3n),
+    state: fc.constantFrom(Server_State.UP, Server_State.UP, Server_State.SUSPECT, Server_State.DOWN),
+    cordoned: fc.boolean(),
+    penalised: fc.boolean(),
+    region: someRegion,
+    labels: someLabels,
+    capacity: fc.integer({ min: 1, max: 200 }),
+    reservedUnits: fc.integer({ min: 0, max: 220 }),
+  }),
+  { selector: ({ serverId }) => serverId, maxLength: 12 },
+);
+const someTasks = fc
+  .array(
+    fc.record({
+      weight: fc.integer({ min: 1, max: 40 }),
+      region: someRegion,
+      requiredLabels: someLabels,
+      preferredLabels: someLabels,
+      avoidedLabels: someLabels,
+      triedServers: fc.uniqueArray(fc.constantFrom("s1@1", "s2@1", "s3@2")).map((keys) => new Set(keys)),
+    }),
+    { maxLength: 60 },
+  )
+  .map((tasks) => tasks.map((one, index): TestTask => ({ id: `c${index}`, ...one })));
+
+/** How many units each server got. */
+function loads(servers: readonly PlaceableServer[], plans: ReturnType<typeof planPlacements<TestTask>>[]) {
+  const units = new Map(servers.map(({ serverId }) => [serverId, 0]));
+  for (const { placed } of plans) {
+    for (const one of placed) units.set(one.serverId, (units.get(one.serverId) ?? 0) + one.task.weight);
+  }
+  return units;
+}
+
+describe("a plan", () => {
+  it("gives every task exactly one outcome, within capacity, on servers that pass the filters", () => {
+    fc.assert(
+      fc.property(someTasks, someServers, fc.nat(500), (tasks, servers, start) => {
+        const plan = planPlacements(tasks, servers, { ringStart: () => start });
+        const ids = [...plan.placed, ...plan.unplaced].map((one) => one.task.id).sort();
+        expect(ids).toEqual(tasks.map(({ id }) => id).sort());
+        for (const [serverId, units] of loads(servers, [plan])) {
+          const target = servers.find((one) => one.serverId === serverId);
+          if (units > 0)
+            expect(units + (target?.reservedUnits ?? 0)).toBeLessThanOrEqual(target?.capacity ?? 0);
+        }
+        for (const { task: placed, serverId, incarnation } of plan.placed) {
+          const target = servers.find((one) => one.serverId === serverId);
+          expect(target).toMatchObject({
+            incarnation,
+            state: Server_State.UP,
+            cordoned: false,
+            penalised: false,
+          });
+          expect(target?.labels).toMatchObject(placed.requiredLabels);
+          if (placed.region !== "") expect(target?.region).toBe(placed.region);
+          expect(placed.triedServers?.has(serverKey({ serverId, incarnation }))).toBe(false);
+        }
+      }),
+    );
+  });
+
+  it("leaves a task out only when no server that passes the filters has room for it at the end", () => {
+    fc.assert(
+      fc.property(someTasks, someServers, (tasks, servers) => {
+        const plan = planPlacements(tasks, servers);
+        const units = loads(servers, [plan]);
+        for (const { task: left, reason } of plan.unplaced) {
+          expect(reason).toMatch(/^(no conference server is registered|of \d+ servers: \d+ .+)$/);
+          const couldHost = servers.filter(
+            (one) =>
+              one.state === Server_State.UP &&
+              !one.cordoned &&
+              !one.penalised &&
+              (left.region === "" || left.region === one.region) &&
+              Object.entries(left.requiredLabels).every(([key, value]) => one.labels[key] === value) &&
+              !left.triedServers?.has(serverKey(one)) &&
+              one.reservedUnits + (units.get(one.serverId) ?? 0) + left.weight <= one.capacity,
+          );
+          expect(couldHost).toEqual([]);
+        }
+      }),
+    );
+  });
+
+  it("is the same for the same input, in whatever order the servers come", () => {
+    fc.assert(
+      fc.property(
+        someTasks,
+        someServers.chain((servers) =>
+          fc.tuple(fc.constant(servers), fc.shuffledSubarray(servers, { minLength: servers.length })),
+        ),
+        fc.nat(50),
+        (tasks, [servers, shuffled], start) => {
+          const options = { ringStart: () => start };
+          expect(planPlacements(tasks, shuffled, options)).toEqual(planPlacements(tasks, servers, options));
+        },
+      ),
+    );
+  });
+
+  it("spreads equal tasks over equal servers within one unit, with several dispatchers planning at once", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 8 }),
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 0, max: 600 }),
+        (dispatcherCount, serverCount, total) => {
+          const servers = Array.from({ length: serverCount }, (_, index) =>
+            server(`s${index}`, { capacity: 1000 }),
+          );
+          const plans = Array.from({ length: dispatcherCount }, (_, rank) => {
+            const share = Math.floor(total / dispatcherCount) + (rank < total % dispatcherCount ? 1 : 0);
+            const tasks = Array.from({ length: share }, (_, index) => task(`c${rank}-${index}`));
+            const place = { total, dispatcherCount, rank, share };
+            return planPlacements(tasks, servers, { ringStart: (count) => ringStart(place, count) });
+          });
+          const units = [...loads(servers, plans).values()];
+          expect(units.reduce((sum, one) => sum + one, 0)).toBe(total);
+          expect(Math.max(...units) - Math.min(...units)).toBeLessThanOrEqual(1);
+        },
+      ),
+    );
+  });
+
+  it("keeps single tasks of several dispatchers apart", () => {
+    const servers = ["a", "b", "c", "d"].map((id) => server(id));
+    const chosen = [0, 1, 2, 3].map((rank) => {
+      const place = { total: 44, dispatcherCount: 4, rank, share: 11 };
+      return planPlacements([task("c")], servers, { ringStart: (count) => ringStart(place, count) }).placed[0]
+        ?.serverId;
+    });
+    expect(chosen).toEqual(["a", "b", "c", "d"]);
+  });
+
+  it("takes the largest first, so that what fits together is placed together", () => {
+    const tasks = [task("small-1"), task("small-2"), task("large", { weight: 10 })];
+    // In the order given the small ones would take some room on each.
+    const plan = planPlacements(tasks, [server("a", { capacity: 10 }), server("b", { capacity: 10 })]);
+    expect(plan.placed.map((one) => [one.task.id, one.serverId])).toEqual([
+      ["large", "a"],
+      ["small-1", "b"],
+      ["small-2", "b"],
+    ]);
+  });
+
+  it("prefers and avoids by labels only among servers that are about equally full", () => {
+    const preferring = task("c", { preferredLabels: { zone: "a" }, avoidedLabels: { old: "yes" } });
+    const choose = (servers: PlaceableServer[]) => planPlacements([preferring], servers).placed[0]?.serverId;
+    const inZone = (reservedUnits: number) => server("z", { labels: { zone: "a" }, reservedUnits });
+    expect(choose([server("a"), inZone(5)])).toBe("z");
+    expect(choose([server("a"), inZone(15)])).toBe("a");
+    expect(choose([server("a", { labels: { old: "yes" } }), server("b", { reservedUnits: 5 })])).toBe("b");
+    expect(choose([server("a", { labels: { old: "yes" } }), server("b", { reservedUnits: 15 })])).toBe("a");
+  });
+
+  it("weighs servers of different size by the share of their capacity", () => {
+    const servers = [server("big", { capacity: 300 }), server("small", { capacity: 100 })];
+    const tasks = Array.from({ length: 40 }, (_, index) => task(`c${index}`));
+    expect([...loads(servers, [planPlacements(tasks, servers)])]).toEqual([
+      ["big", 30],
+      ["small", 10],
+    ]);
+  });
+
+  it("says why nothing could be found", () => {
+    const servers = [
+      server("down", { state: Server_State.DOWN }),
+      server("cordoned", { cordoned: true }),
+      server("far", { region: "us" }),
+      server("plain", { region: "eu" }),
+      server("full", { region: "eu", labels: { gpu: "yes" }, reservedUnits: 95 }),
+      server("tried", { region: "eu", labels: { gpu: "yes" } }),
+      server("failing", { region: "eu", labels: { gpu: "yes" }, penalised: true }),
+    ];
+    const [left] = planPlacements(
+      [
+        task("c", {
+          weight: 10,
+          region: "eu",
+          requiredLabels: { gpu: "yes" },
+          triedServers: new Set(["tried@1"]),
+        }),
+      ],
+      servers,
+    ).unplaced;
+    expect(left?.reason).toBe(
+      "of 7 servers: 1 cordoned, 1 down, 1 not in region eu, 1 without label gpu=yes, " +
+        "1 resting after a failed start, 1 tried before, 1 without room for 10 units",
+    );
+    expect(planPlacements([task("c")], []).unplaced[0]?.reason).toBe("no conference server is registered");
+  });
+});
