@@ -44,6 +44,7 @@ export function endpointOf(context: Pick<CliContext, "env">, command: Command): 
 
 /** Writes to a stream and resolves when it takes more; rejects when the stream fails. */
 export function writeTo(stream: Writable, text: string): Promise<void> {
+  if (stream.errored) return Promise.reject(stream.errored);
   if (stream.write(text)) return Promise.resolve();
   return new Promise((resolve, reject) => {
     const settle = (err?: Error) => {

@@ -1,0 +1,57 @@
+import { isatty } from "node:tty";
+import { systemClock } from "../../common/clock.ts";
+import { InterruptedError } from "./cli-error.ts";
+import { type CliContext, endpointOf, writeTo } from "./context.ts";
+import { ExitCode } from "./exit-code.ts";
+
+/** One Ctrl-C may arrive several times, from the terminal and from npm, which hands it on; these belong together. */
+const SAME_SIGNAL_MS = 500;
+
+/**
+ * The context of this process. SIGINT or SIGTERM aborts its signal; another one half a second later or more ends the
+ * process at once, for people who do not want to wait.
+ */
+export function createProcessContext(): CliContext {
+  const { stdout, stderr, env } = process;
+  return {
+    // A getter, for opening standard input keeps a process alive that never reads it.
+    get stdin() {
+      return process.stdin;
+    },
+    stdout,
+    stderr,
+    env,
+    clock: systemClock,
+    signal: createInterruptSignal(),
+    isTty: { stdin: isatty(0), stdout: isatty(1), stderr: isatty(2) },
+    async connect(command) {
+      const { createConvokeClient } = await import("../transport/client.ts");
+      return createConvokeClient({ endpoint: endpointOf({ env }, command) });
+    },
+    print: (text) => writeTo(stdout, `${text}\n`),
+    warn: (text) => void stderr.write(`warning: ${text}\n`),
+  };
+}
+
+function createInterruptSignal(): AbortSignal {
+  const abort = new AbortController();
+  let firstMs = 0;
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.on(name, () => {
+      const nowMs = systemClock.monotonicMs();
+      if (!abort.signal.aborted) {
+        firstMs = nowMs;
+        abort.abort(new InterruptedError(name));
+      } else if (nowMs - firstMs >= SAME_SIGNAL_MS) {
+        process.exit(name === "SIGINT" ? ExitCode.interrupted : ExitCode.terminated);
+      }
+    });
+  }
+  return abort.signal;
+}
+
+/** Without a listener, a reader that has left would end the process with a stack trace; `print` tells the command. */
+export function ignoreBrokenPipes(): void {
+  process.stdout.on("error", () => {});
+  process.stderr.on("error", () => {});
+}
