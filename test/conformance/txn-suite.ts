@@ -170,11 +170,16 @@ export function describeTxn(subject: Subject): void {
 
     it("refuses keys that no engine can keep", async () => {
       const { store } = subject;
-      for (const key of ["", "\ud800"]) {
+      for (const key of ["", "\ud800", "k".repeat(1_025), "é".repeat(513)]) {
         await expect(put(store, key, "1")).rejects.toMatchObject({ code: "invalid" });
         await expect(store.range({ key })).rejects.toMatchObject({ code: "invalid" });
       }
+      await expect(store.range({ prefix: "k".repeat(1_025) })).rejects.toMatchObject({ code: "invalid" });
+      await expect(store.range({ prefix: "", limit: 0 })).rejects.toMatchObject({ code: "invalid" });
       expect((await store.range({ prefix: "" })).kvs).toEqual([]);
+      const longest = ["k".repeat(1_024), "é".repeat(512)];
+      for (const key of longest) await put(store, key, "1");
+      expect((await store.range({ prefix: "" })).kvs.map((kv) => kv.key)).toEqual(longest);
     });
 
     it("takes as many operations as it says, and refuses one more", async () => {
