@@ -1,0 +1,159 @@
+import { type Backoff, createBackoff } from "../../common/backoff.ts";
+import type { Clock } from "../../common/clock.ts";
+import type { Server } from "../../proto/gen/convoke/v1/server_pb.js";
+import type { ServerEvent } from "../../proto/gen/convoke/v1/server_service_pb.js";
+import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
+import type { AgentClient } from "../transport/client.ts";
+import { createAgentPool } from "./agent-pool.ts";
+import type { PlaceableServer } from "./candidates.ts";
+import { createReservations, type Hold, type Reservations } from "./reservations.ts";
+
+/** What this dispatcher knows of the conference servers. */
+export interface ServerTable extends Disposable {
+  /** Whether the servers have ever been listed; before that, an empty table says nothing. */
+  readonly loaded: boolean;
+  /** The servers as placement sees them now, in no particular order. */
+  placeable(): PlaceableServer[];
+  /** A client of the server's agent; undefined when this life of the server is not known or has no usable address. */
+  agent(serverId: string, incarnation: bigint): AgentClient | undefined;
+  /** Sets units aside on this life of the server. */
+  hold(serverId: string, incarnation: bigint, units: number): Hold;
+  /** Gives the server a rest, longer with each failure in a row. */
+  startFailed(serverId: string): void;
+  /** Ends the row of failures. */
+  startSucceeded(serverId: string): void;
+  /**
+   * Takes over all servers there are, and forgets the others. What was read at an older revision than the table has is
+   * ignored, unless it is a resync: revisions may begin anew when the control plane has lost its store.
+   */
+  replaceAll(
+    servers: readonly ListedServer[],
+    options: { readonly revision: bigint; readonly resync: boolean },
+  ): void;
+  /** Takes over a change. */
+  apply(event: ServerEvent, revision: bigint): void;
+}
+
+/** A server, and the revision at which it was read. */
+export interface ListedServer {
+  readonly server: Server;
+  readonly revision: bigint;
+}
+
+interface Entry {
+  server: Server;
+  /** At which revision `server` was read: what is older is ignored. */
+  revision: bigint;
+  reservations: Reservations;
+  readonly penalty: Backoff;
+  restsUntilMs: number;
+}
+
+/** A server whose agent failed once is back soon; one that keeps failing costs one try in half a minute. */
+const PENALTY = { initialMs: 500, maxMs: 30_000 };
+
+export interface ServerTableOptions {
+  readonly clock: Clock;
+  readonly connectAgent: (address: string) => AgentClient;
+  /** In [0, 1); Math.random by default. */
+  readonly random?: () => number;
+}
+
+export function createServerTable(options: ServerTableOptions): ServerTable {
+  const { clock, connectAgent, random = Math.random } = options;
+  const entries = new Map<string, Entry>();
+  const agents = createAgentPool(connectAgent);
+  let loaded = false;
+
+  function put(server: Server, revision: bigint, figures: boolean) {
+    const { serverId, incarnation, reservedUnits } = server;
+    const entry = entries.get(serverId);
+    if (!entry) {
+      entries.set(serverId, {
+        server,
+        revision,
+        reservations: createReservations(reservedUnits),
+        penalty: createBackoff({ ...PENALTY, random }),
+        restsUntilMs: 0,
+      });
+      return;
+    }
+    if (revision < entry.revision) return;
+    if (incarnation !== entry.server.incarnation) {
+      // Another life: what was placed on the one before is void, and so is what we held against it.
+      entry.reservations = createReservations(reservedUnits);
+      entry.penalty.reset();
+      entry.restsUntilMs = 0;
+    } else if (figures) entry.reservations.refresh(reservedUnits, revision);
+    entry.server = server;
+    entry.revision = revision;
+  }
+
+  function remove(serverId: string) {
+    entries.delete(serverId);
+    agents.drop(serverId);
+  }
+
+  const current = (serverId: string, incarnation: bigint) => {
+    const entry = entries.get(serverId);
+    return entry?.server.incarnation === incarnation ? entry : undefined;
+  };
+
+  return {
+    get loaded() {
+      return loaded;
+    },
+    placeable() {
+      const nowMs = clock.monotonicMs();
+      return [...entries.values()].map(({ server, reservations, restsUntilMs }) => ({
+        serverId: server.serverId,
+        incarnation: server.incarnation,
+        state: server.state,
+        cordoned: server.cordoned,
+        penalised: nowMs < restsUntilMs,
+        region: server.region,
+        labels: server.labels,
+        capacity: server.capacity,
+        reservedUnits: reservations.units,
+      }));
+    },
+    agent(serverId, incarnation) {
+      const entry = current(serverId, incarnation);
+      if (!entry) return undefined;
+      try {
+        return agents.get(serverId, entry.server.agentAddress);
+      } catch (err) {
+        if (err instanceof TypeError) return undefined;
+        throw err;
+      }
+    },
+    hold(serverId, incarnation, units) {
+      const entry = current(serverId, incarnation);
+      return (entry?.reservations ?? createReservations(0)).hold(units);
+    },
+    startFailed(serverId) {
+      const entry = entries.get(serverId);
+      if (entry) entry.restsUntilMs = clock.monotonicMs() + entry.penalty.nextMs();
+    },
+    startSucceeded(serverId) {
+      entries.get(serverId)?.penalty.reset();
+    },
+    replaceAll(servers, { revision, resync }) {
+      const named = new Set(servers.map(({ server }) => server.serverId));
+      for (const [serverId, entry] of entries) {
+        if (resync) entry.revision = 0n;
+        if (!named.has(serverId) && entry.revision <= revision) remove(serverId);
+      }
+      for (const { server, revision: readAt } of servers) put(server, readAt, true);
+      loaded = true;
+    },
+    apply({ type, server }, revision) {
+      if (!server) return;
+      // The figures of an event are those at the time of sending, of which its revision says nothing.
+      if (type === EventType.PUT) put(server, revision, false);
+      const entry = entries.get(server.serverId);
+      if (type === EventType.DELETE && entry && entry.revision <= revision) remove(server.serverId);
+    },
+    [Symbol.dispose]: () => agents[Symbol.dispose](),
+  };
+}
