@@ -1,0 +1,103 @@
+import { type Clock, systemClock } from "../../common/clock.ts";
+import type { Logger } from "../../common/logging.ts";
+import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
+import {
+  type AgentClient,
+  type ConvokeClient,
+  createAgentClient,
+  createConvokeClient,
+} from "../transport/client.ts";
+import type { Epoch } from "./epoch.ts";
+import { followServers, refreshServers } from "./follow-servers.ts";
+import { compileDispatcherOptions, type DispatcherOptions } from "./options.ts";
+import { createPipeline } from "./pipeline.ts";
+import { createRegistration } from "./registration.ts";
+import { runBeside } from "./run-beside.ts";
+import { createServerTable } from "./server-table.ts";
+import { createStats, type DispatcherStats, logStats } from "./stats.ts";
+import { runTicks } from "./ticks.ts";
+
+export { DispatcherReplacedError } from "./epoch.ts";
+export {
+  type CompiledDispatcherOptions,
+  compileDispatcherOptions,
+  type DispatcherOptions,
+} from "./options.ts";
+
+/** What a dispatcher needs besides its options. */
+export interface DispatcherContext {
+  readonly logger: Logger;
+  /** Default: the system's. */
+  readonly clock?: Clock;
+  /** The control plane; by default a client of `endpoint`, which the dispatcher then closes. */
+  readonly client?: Pick<ConvokeClient, "dispatchers" | "servers">;
+  /** Makes a client of the agent at an address. Default: over gRPC. */
+  readonly connectAgent?: (address: string) => AgentClient;
+  /** Counted up as the work goes on. */
+  readonly stats?: DispatcherStats;
+}
+
+/**
+ * Runs a dispatcher: registers, takes its share each tick, places and starts the conferences, and commits them to the
+ * dispatch table. When the signal aborts it finishes what it has started, gives back the rest, and deregisters. It goes
+ * on for as long as the control plane cannot be reached, and starts over when its registration is lost.
+ *
+ * @throws {TypeError} when an option is not valid
+ * @throws {DispatcherReplacedError} when another process registered under the same ID
+ * @throws {ConnectError} INVALID_ARGUMENT when the control plane refuses the registration as such
+ */
+export async function runDispatcher(
+  options: DispatcherOptions,
+  signal: AbortSignal,
+  context: DispatcherContext,
+): Promise<void> {
+  const { id, endpoint, windowMs, tickMs, ttlMs, weight, labels, startRate, stopGraceMs } =
+    compileDispatcherOptions(options);
+  const { clock = systemClock, connectAgent = createAgentClient, stats = createStats() } = context;
+  const logger = context.logger.child({ dispatcherId: id });
+  await using resources = new AsyncDisposableStack();
+  const { dispatchers, servers } = context.client ?? resources.use(createConvokeClient({ endpoint }));
+  const table = resources.use(createServerTable({ clock, connectAgent }));
+  const registration = createRegistration({
+    dispatcherId: id,
+    ttlMs,
+    weight,
+    labels,
+    client: dispatchers,
+    clock,
+    logger,
+  });
+
+  async function withEpoch(epoch: Epoch, stop: AbortSignal) {
+    const common = { dispatcherId: id, epoch, client: dispatchers, clock, logger };
+    const pipeline = createPipeline({
+      ...common,
+      table,
+      refreshTable: (work) => refreshServers(table, servers, work),
+      refreshAfterMs: tickMs / 2,
+      startRate,
+      stats,
+    });
+    const anyServer = () =>
+      table.placeable().some(({ state, cordoned }) => state === Server_State.UP && !cordoned);
+    await runBeside(
+      async (failed) => {
+        await runTicks({ ...common, pipeline, anyServer, windowMs, tickMs }, AbortSignal.any([stop, failed]));
+        if (epoch.valid()) await pipeline.drain(stopGraceMs);
+      },
+      (over) => pipeline.run(over),
+    );
+  }
+
+  logger.info({ endpoint, windowMs, tickMs, ttlMs, weight, startRate }, "dispatcher starts");
+  await runBeside(
+    // A failure beside it stops the work as an ordinary stop does, heartbeats included, and is thrown afterwards.
+    (failed) => {
+      const stop = AbortSignal.any([signal, failed]);
+      return registration.run(stop, (epoch) => withEpoch(epoch, stop));
+    },
+    (over) => followServers({ table, client: servers, clock, logger }, over),
+    (over) => logStats(stats, clock, logger, over),
+  );
+  logger.info({ ...stats }, "dispatcher stopped");
+}

@@ -1,0 +1,239 @@
+import type { Client } from "@connectrpc/connect";
+import { createBackoff } from "../../common/backoff.ts";
+import { type Clock, sleep } from "../../common/clock.ts";
+import type { Logger } from "../../common/logging.ts";
+import {
+  type DispatcherService,
+  type Task,
+  TaskRelease_Cause,
+} from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import { createAgentCalls } from "./agent-calls.ts";
+import type { Epoch } from "./epoch.ts";
+import { createInHand } from "./in-hand.ts";
+import { createPacer } from "./pacer.ts";
+import { planPlacements, type RoundPlace, ringStart, serverKey } from "./placement.ts";
+import { type Release, releaseTasks } from "./release.ts";
+import { createServerLane } from "./server-lane.ts";
+import type { ServerTable } from "./server-table.ts";
+import type { DispatcherStats } from "./stats.ts";
+import { createWorkGroup } from "./work-group.ts";
+import { type Assignment, createWorkItem, type Target, type WorkItem } from "./work-item.ts";
+
+/** The way of tasks under one epoch: planned, started on agents, committed to the dispatch table, or released. */
+export interface Pipeline {
+  /** How many tasks are on their way. */
+  readonly size: number;
+  /** Takes on what is new of these; tells how many that were. */
+  submit(tasks: readonly Task[]): number;
+  /** Tells where this dispatcher is in the round, so that several that plan at once spread evenly. */
+  setRound(place: RoundPlace): void;
+  /**
+   * Works until the signal aborts, the epoch ends or `drain` is done.
+   * @throws what went wrong inside, which is a defect: failures of calls are part of the work
+   */
+  run(signal: AbortSignal): Promise<void>;
+  /** Starts nothing more, gives back what is not started, waits for the rest up to the deadline, and ends `run`. */
+  drain(graceMs: number): Promise<void>;
+}
+
+export interface PipelineOptions {
+  readonly dispatcherId: string;
+  readonly epoch: Epoch;
+  readonly client: Client<typeof DispatcherService>;
+  readonly table: ServerTable;
+  /** Reads the units reserved now into the table. */
+  readonly refreshTable: (signal: AbortSignal) => Promise<void>;
+  /** Figures this old are read again before planning. */
+  readonly refreshAfterMs: number;
+  /** Starts per second; infinite for no limit. */
+  readonly startRate: number;
+  readonly stats: DispatcherStats;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A share arrives in several messages within milliseconds; waiting for them plans it as a whole. */
+const GATHER_MS = 10;
+
+/** A task is tried on this many servers before it is given back: the first choice and two others. */
+const MAX_SERVERS_TRIED = 3;
+
+export function createPipeline(options: PipelineOptions): Pipeline {
+  const { epoch, table, stats, clock, logger } = options;
+  const inHand = createInHand(clock);
+  const cutoff = new AbortController();
+  const draining = new AbortController();
+  /** Under this signal all calls are made. */
+  const work = AbortSignal.any([epoch.signal, cutoff.signal]);
+  const starting = AbortSignal.any([work, draining.signal]);
+  const outstanding = new Set<Assignment>();
+  const queue: WorkItem[] = [];
+  let wake = Promise.withResolvers<void>();
+  let round: RoundPlace = { total: 0, dispatcherCount: 0, rank: 0, share: 0 };
+  let refreshedAtMs = Number.NEGATIVE_INFINITY;
+  let failure: { cause: unknown } | undefined;
+
+  const group = createWorkGroup((error) => {
+    if (work.aborted) return;
+    failure ??= { cause: error };
+    cutoff.abort(error);
+  });
+  work.addEventListener("abort", () => wake.resolve(), { once: true });
+
+  const lane = createServerLane({
+    ...options,
+    agents: createAgentCalls(epoch, table, logger),
+    pacer: createPacer(options.startRate, clock),
+    group,
+    work,
+    starting,
+    outcome: {
+      committed({ item }) {
+        stats.committed++;
+        inHand.finish(item.task);
+      },
+      lost({ item }) {
+        inHand.finish(item.task);
+      },
+      retry({ item }) {
+        enqueue([item]);
+      },
+      tableIsStale() {
+        refreshedAtMs = Number.NEGATIVE_INFINITY;
+      },
+      done: (assignment) => outstanding.delete(assignment),
+    },
+  });
+
+  function enqueue(items: readonly WorkItem[]) {
+    if (items.length === 0) return;
+    queue.push(...items);
+    wake.resolve();
+  }
+
+  function release(releases: readonly Release[]) {
+    if (releases.length === 0) return;
+    group.start(() =>
+      releaseTasks(options, releases, work, ({ task }, gone) => {
+        if (!gone) return inHand.forget(task);
+        stats.released++;
+        inHand.finish(task);
+      }),
+    );
+  }
+
+  async function refresh() {
+    if (clock.monotonicMs() - refreshedAtMs < options.refreshAfterMs) return;
+    const startedAtMs = clock.monotonicMs();
+    try {
+      await options.refreshTable(work);
+      refreshedAtMs = startedAtMs;
+    } catch (err) {
+      work.throwIfAborted();
+      logger.warn({ err }, "could not refresh the servers; planning with what is known");
+    }
+  }
+
+  function plan(items: readonly WorkItem[]) {
+    const worn = items.filter(({ triedServers }) => triedServers.size >= MAX_SERVERS_TRIED);
+    const fresh = items.filter(({ triedServers }) => triedServers.size < MAX_SERVERS_TRIED);
+    const { placed, unplaced } = planPlacements(fresh, table.placeable(), {
+      ringStart: (count) => ringStart(round, count),
+    });
+    release([
+      ...worn.map((item) => releaseOf(item, `${MAX_SERVERS_TRIED} servers were tried`)),
+      ...unplaced.map(({ task, reason }) => releaseOf(task, reason)),
+    ]);
+    const lanes = new Map<string, { target: Target; assignments: Assignment[] }>();
+    for (const { task: item, serverId, incarnation, score, candidates } of placed) {
+      const target = { serverId, incarnation };
+      const hold = table.hold(serverId, incarnation, item.weight);
+      const assignment = { item, hold, ...target };
+      item.triedServers.add(serverKey(target));
+      outstanding.add(assignment);
+      const known = lanes.get(serverId);
+      if (known) known.assignments.push(assignment);
+      else lanes.set(serverId, { target, assignments: [assignment] });
+      logger.debug({ conferenceId: item.task.conferenceId, serverId, score, candidates }, "placed");
+    }
+    for (const { target, assignments } of lanes.values()) group.start(() => lane(target, assignments));
+    if (unplaced.length > 0) {
+      logger.warn({ conferences: unplaced.length, detail: unplaced[0]?.reason }, "no server for conferences");
+    }
+  }
+
+  async function planLoop() {
+    const backoff = createBackoff();
+    while (!work.aborted) {
+      await wake.promise;
+      await sleep(clock, GATHER_MS, starting).catch(() => {});
+      if (work.aborted) return;
+      wake = Promise.withResolvers();
+      if (draining.signal.aborted) {
+        release(queue.splice(0).map((item) => releaseOf(item, "the dispatcher stops")));
+        continue;
+      }
+      await refresh();
+      if (table.loaded) {
+        plan(queue.splice(0));
+        backoff.reset();
+      } else {
+        await sleep(clock, backoff.nextMs(), starting).catch(() => {});
+        wake.resolve();
+      }
+    }
+  }
+
+  function releaseOf(item: WorkItem, why: string): Release {
+    if (draining.signal.aborted) {
+      return { task: item.task, cause: TaskRelease_Cause.SHUTTING_DOWN, message: why };
+    }
+    const cause = item.failures.length > 0 ? TaskRelease_Cause.START_FAILED : TaskRelease_Cause.NO_CAPACITY;
+    return { task: item.task, cause, message: [...item.failures, why].join("; ") };
+  }
+
+  return {
+    get size() {
+      return inHand.size;
+    },
+    submit(tasks) {
+      if (draining.signal.aborted) return 0;
+      const fresh = inHand.admit(tasks);
+      stats.claimed += fresh.length;
+      enqueue(fresh.map(createWorkItem));
+      return fresh.length;
+    },
+    setRound(place) {
+      round = place;
+    },
+    async run(signal) {
+      const stop = () => cutoff.abort(signal.reason);
+      if (signal.aborted) stop();
+      signal.addEventListener("abort", stop, { once: true });
+      try {
+        await planLoop();
+      } catch (err) {
+        if (!work.aborted) failure ??= { cause: err };
+      } finally {
+        signal.removeEventListener("abort", stop);
+        cutoff.abort();
+        await group.settled();
+        // Nobody will learn what became of these; the control plane's own figures tell.
+        for (const { hold } of outstanding) hold.release();
+      }
+      if (failure) throw failure.cause;
+    },
+    async drain(graceMs) {
+      draining.abort();
+      wake.resolve();
+      const over = new AbortController();
+      await Promise.race([
+        inHand.empty(),
+        sleep(clock, graceMs, AbortSignal.any([work, over.signal])).catch(() => {}),
+      ]);
+      over.abort();
+      if (inHand.size > 0) logger.warn({ conferences: inHand.size }, "stopping with work under way");
+      cutoff.abort();
+    },
+  };
+}
