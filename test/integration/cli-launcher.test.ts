@@ -60,7 +60,7 @@ async function temporaryFolder(): Promise<string> {
 /** A control plane whose watch tells one row and then stays open; `closed` resolves when its caller is gone. */
 async function openWatch(): Promise<{ endpoint: string; closed: Promise<void> }> {
   const closed = Promise.withResolvers<void>();
-  const { methods } = createServiceImplSpec(ConferenceService, {
+  const { methods } = createServiceImplSpec<typeof ConferenceService>(ConferenceService, {
     async *watchDispatches(_request, { signal }) {
       const dispatch = { conferenceId: "standup", serverId: "s1" };
       yield {
