@@ -50,7 +50,7 @@ export interface Store {
 
   /**
    * Ends a lease and deletes its keys in one revision. Succeeds when the lease is already gone.
-   * @throws {StoreError} `unavailable`, `unknown_outcome`
+   * @throws {StoreError} `no_space`, `unavailable`, `unknown_outcome`
    */
   leaseRevoke(leaseId: bigint, signal?: AbortSignal): Promise<void>;
 
@@ -66,7 +66,7 @@ export interface Store {
 
   /**
    * Forgets the history before `revision`: ranges and watches from below it fail with `compacted`. Current keys stay.
-   * @throws {StoreError} `compacted`, `future_revision`, `unavailable`
+   * @throws {StoreError} `compacted`, `future_revision`, `no_space`, `unavailable`, `unknown_outcome`
    */
   compact(revision: bigint, signal?: AbortSignal): Promise<void>;
 

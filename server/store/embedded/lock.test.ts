@@ -35,7 +35,7 @@ describe("opening a store", () => {
   });
 
   it("refuses a second process, says which has it, and lets go when that is killed", async () => {
-    const script = join(import.meta.dirname, "crash-child.ts");
+    const script = join(import.meta.dirname, "../../../test/conformance/crash-child.ts");
     const owner = spawn(process.execPath, [script, directory], { stdio: ["ignore", "pipe", "inherit"] });
     try {
       await once(owner.stdout, "data");

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { KeyValue, Store, StoreEvent } from "../store.ts";
-import { createEmbeddedStore } from "./index.ts";
+import { createEmbeddedStore } from "../../server/store/embedded/index.ts";
+import type { KeyValue, Store, StoreEvent } from "../../server/store/store.ts";
 
 const ROUNDS = 6;
 

@@ -1,9 +1,9 @@
 import { writeSync } from "node:fs";
-import { createEmbeddedStore } from "./index.ts";
+import { createEmbeddedStore } from "../../server/store/embedded/index.ts";
 
 /**
  * Writes to the store in the directory it is given until it is killed, and prints a line for each acknowledged write:
- * revision, writer, count. Run by `crash.test.ts`.
+ * revision, writer, count. Run by tests, as a process of its own.
  */
 const [directory = "", seed = "1"] = process.argv.slice(2);
 const WRITERS = 24;
