@@ -1,7 +1,10 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -113,3 +116,42 @@ test("the installed command runs what was built", async () => {
   const { stdout } = await inApp(process.execPath, join("node_modules", ".bin", "convoke"), "--help");
   expect(stdout).toContain("Usage: convoke <command> [options]");
 });
+
+test("the installed command serves a control plane and talks to it", async () => {
+  const convoke = join("node_modules", ".bin", "convoke");
+  const serving = spawn(
+    process.execPath,
+    [convoke, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", "embedded:data"],
+    { cwd: join(folder, "app"), stdio: ["ignore", "ignore", "pipe"] },
+  );
+  try {
+    const address = await servedAddress(serving.stderr);
+    const { stdout } = await inApp(
+      process.execPath,
+      convoke,
+      "get",
+      "servers",
+      "-o",
+      "json",
+      "--endpoint",
+      address,
+    );
+    expect(JSON.parse(stdout)).toEqual({ servers: [] });
+    serving.kill("SIGTERM");
+    expect(await once(serving, "exit")).toEqual([0, null]);
+  } finally {
+    serving.kill("SIGKILL");
+  }
+});
+
+async function servedAddress(stderr: Readable): Promise<string> {
+  const said: string[] = [];
+  for await (const line of createInterface({ input: stderr })) {
+    said.push(line);
+    const { msg, grpc } = line.startsWith("{") ? JSON.parse(line) : {};
+    if (msg !== "serving") continue;
+    stderr.resume();
+    return grpc;
+  }
+  throw new Error(`convoke serve ended: ${said.join("\n")}`);
+}
