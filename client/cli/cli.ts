@@ -1,7 +1,10 @@
 import { Command } from "commander";
+import { agentCommand } from "./commands/agent.ts";
 import { cancelCommand } from "./commands/cancel.ts";
 import { cordonCommand } from "./commands/cordon.ts";
 import { createCommand } from "./commands/create.ts";
+import { demoCommand } from "./commands/demo.ts";
+import { dispatcherCommand } from "./commands/dispatcher.ts";
 import { endCommand } from "./commands/end.ts";
 import { getCommand } from "./commands/get.ts";
 import { requeueCommand } from "./commands/requeue.ts";
@@ -27,7 +30,10 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
     .addOption(endpointOption())
     .addHelpText("after", EPILOGUE);
   const groups: readonly [string, readonly Command[]][] = [
-    ["Run a process:", extraCommands],
+    [
+      "Run a process:",
+      [demoCommand(context), ...extraCommands, dispatcherCommand(context), agentCommand(context)],
+    ],
     ["Look:", [getCommand(context), watchCommand(context)]],
     [
       "Schedule:",

@@ -15,6 +15,8 @@ export interface CliContext {
   readonly stderr: Writable;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
+  /** How this program was started: the command, and the arguments before its own. For commands that start others. */
+  readonly program: readonly [command: string, ...args: string[]];
   /**
    * Aborts on SIGINT and SIGTERM with an `InterruptedError`. A command that throws after that exits with 130 or 143; one
    * that stops gracefully and returns exits with 0.

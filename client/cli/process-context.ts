@@ -22,6 +22,7 @@ export function createProcessContext(): CliContext {
     stderr,
     env,
     clock: systemClock,
+    program: [process.execPath, process.argv[1] ?? ""],
     signal: createInterruptSignal(),
     isTty: { stdin: isatty(0), stdout: isatty(1), stderr: isatty(2) },
     async connect(command) {

@@ -42,6 +42,7 @@ export function createTestCliContext(options: TestCliContextOptions = {}): TestC
       stderr: stderr.stream,
       env,
       clock,
+      program: ["convoke"],
       signal: abort.signal,
       isTty: { stdin: false, stdout: false, stderr: false },
       async connect() {

@@ -1,0 +1,118 @@
+import { type Conference, Conference_State } from "../../../proto/gen/convoke/v1/conference_pb.js";
+import type { Dispatch } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
+import { paginate } from "../../paginate.ts";
+import { type ConvokeClient, createAgentClient } from "../../transport/client.ts";
+
+/** What the control plane and the agents say after the run. */
+export interface Readback {
+  readonly conferences: readonly Conference[];
+  readonly dispatches: readonly Dispatch[];
+  /** What each agent hosts. */
+  readonly hosted: readonly {
+    readonly serverId: string;
+    readonly conferenceId: string;
+    readonly epoch: bigint;
+  }[];
+}
+
+/** The figures of a run. */
+export interface Figures {
+  /** How many conferences there are. */
+  readonly conferences: number;
+  /** How many have a valid dispatch. */
+  readonly active: number;
+  /** How many of those imported do not exist, have no valid dispatch, or are not hosted where the table says. */
+  readonly lost: number;
+  /** How many have more than one valid row, or are hosted anywhere beside where the table says. */
+  readonly duplicate_dispatches: number;
+  /** The largest difference between what two dispatchers took of one round. */
+  readonly max_share_difference: number;
+  /** How many the dead dispatcher had claimed and others placed. */
+  readonly reclaimed_from_dead_dispatcher: number;
+}
+
+const PAGE_SIZE = 1000;
+
+/** Reads everything back through the public API. */
+export async function readBack(client: ConvokeClient, signal: AbortSignal): Promise<Readback> {
+  const conferences: Conference[] = [];
+  const pages = (pageToken: string) => ({ pageSize: PAGE_SIZE, pageToken });
+  for await (const conference of paginate(
+    (pageToken) => client.conferences.listConferences(pages(pageToken), { signal }),
+    (page) => page.conferences,
+  )) {
+    conferences.push(conference);
+  }
+  const dispatches: Dispatch[] = [];
+  for await (const dispatch of paginate(
+    (pageToken) => client.conferences.listDispatches(pages(pageToken), { signal }),
+    (page) => page.dispatches,
+  )) {
+    dispatches.push(dispatch);
+  }
+  const { servers } = await client.servers.listServers({ pageSize: PAGE_SIZE }, { signal });
+  const hosted = await Promise.all(
+    servers.map(async ({ serverId, agentAddress }) => {
+      using agent = createAgentClient(agentAddress);
+      const found: { serverId: string; conferenceId: string; epoch: bigint }[] = [];
+      for await (const { conferenceId, dispatchEpoch } of paginate(
+        (pageToken) => agent.listHostedConferences(pages(pageToken), { signal }),
+        (page) => page.conferences,
+      )) {
+        found.push({ serverId, conferenceId, epoch: dispatchEpoch });
+      }
+      return found;
+    }),
+  );
+  return { conferences, dispatches, hosted: hosted.flat() };
+}
+
+/**
+ * Works the figures out.
+ * @param expected the IDs that were imported
+ * @param dead the dispatcher that was killed
+ */
+export function figuresOf(
+  readback: Readback,
+  expected: readonly string[],
+  dead: string | undefined,
+): Figures {
+  const { conferences, dispatches, hosted } = readback;
+  const rows = Map.groupBy(dispatches, ({ conferenceId }) => conferenceId);
+  const rooms = Map.groupBy(hosted, ({ conferenceId }) => conferenceId);
+  const isInPlace = (id: string) => {
+    const row = rows.get(id)?.[0];
+    return (
+      row && rooms.get(id)?.some(({ serverId, epoch }) => serverId === row.serverId && epoch === row.epoch)
+    );
+  };
+  const hasMoreThanOne = (id: string) => (rows.get(id)?.length ?? 0) > 1 || (rooms.get(id)?.length ?? 0) > 1;
+  return {
+    conferences: conferences.length,
+    active: conferences.filter(({ state }) => state === Conference_State.ACTIVE).length,
+    lost: expected.filter((id) => !isInPlace(id)).length,
+    duplicate_dispatches: [...new Set([...rows.keys(), ...rooms.keys()])].filter(hasMoreThanOne).length,
+    max_share_difference: maxShareDifference(conferences, dead),
+    reclaimed_from_dead_dispatcher: conferences.filter(
+      ({ state, supersededClaim }) =>
+        state === Conference_State.ACTIVE && dead !== undefined && supersededClaim?.dispatcherId === dead,
+    ).length,
+  };
+}
+
+/**
+ * Each conference names the round in which it was taken and by whom, also for the claim that became void. So what each
+ * dispatcher took of each round can be counted afterwards; the dead one took part in those in which it has claims.
+ */
+function maxShareDifference(conferences: readonly Conference[], dead: string | undefined): number {
+  const claims = conferences.flatMap(({ claim, supersededClaim }) => [claim, supersededClaim]);
+  const counted = claims.filter((claim) => claim !== undefined).filter(({ round }) => round > 0n);
+  const everyone = new Set(counted.map(({ dispatcherId }) => dispatcherId));
+  let largest = 0;
+  for (const round of Map.groupBy(counted, (claim) => claim.round).values()) {
+    const taken = new Map([...everyone].filter((id) => id !== dead).map((id) => [id, 0]));
+    for (const { dispatcherId } of round) taken.set(dispatcherId, (taken.get(dispatcherId) ?? 0) + 1);
+    largest = Math.max(largest, Math.max(...taken.values()) - Math.min(...taken.values()));
+  }
+  return largest;
+}
