@@ -33,9 +33,22 @@ afterEach(async () => {
 });
 
 function launch(node: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const child = spawn(node, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  stack.push(() => child.kill("SIGKILL"));
+  const child = spawn(node, args, {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    // A group of its own, so that nothing is left behind when the launcher fails to end what it launched.
+    detached: true,
+  });
+  stack.push(() => killGroup(child.pid));
   return child;
+}
+
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // Nobody is left in it.
+  }
 }
 
 async function finish(child: ChildProcess) {
