@@ -7,6 +7,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { dispatcherCommand } from "./commands/dispatcher.ts";
 import { endCommand } from "./commands/end.ts";
 import { getCommand } from "./commands/get.ts";
+import { importCommand } from "./commands/import.ts";
 import { requeueCommand } from "./commands/requeue.ts";
 import { uncordonCommand } from "./commands/uncordon.ts";
 import { versionCommand } from "./commands/version.ts";
@@ -37,7 +38,13 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
     ["Look:", [getCommand(context), watchCommand(context)]],
     [
       "Schedule:",
-      [createCommand(context), cancelCommand(context), endCommand(context), requeueCommand(context)],
+      [
+        createCommand(context),
+        importCommand(context),
+        cancelCommand(context),
+        endCommand(context),
+        requeueCommand(context),
+      ],
     ],
     ["Operate:", [cordonCommand(context), uncordonCommand(context)]],
     ["Other:", [versionCommand(context)]],
@@ -50,7 +57,11 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
 
 /** Gives every command the same behaviour on errors and the same streams; commander does not hand it down by itself. */
 function settle(command: Command, context: CliContext): void {
-  command.exitOverride().configureOutput({
+  command.exitOverride().configureHelp({
+    subcommandTerm: (child) => [child.name(), ...child.aliases()].join(", "),
+    subcommandDescription: (child) => capitalized(child.summary() || child.description()),
+  });
+  command.configureOutput({
     writeOut: (text) => void context.stdout.write(text),
     writeErr: (text) => void context.stderr.write(text),
     getOutHasColors: () => false,
@@ -60,6 +71,10 @@ function settle(command: Command, context: CliContext): void {
     },
   });
   for (const child of command.commands) settle(child, context);
+}
+
+function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function pathOf(command: Command): string {
