@@ -33,14 +33,14 @@ export interface PlaceableTask {
 /** A server that passed the filters. */
 export interface Candidate {
   readonly server: PlaceableServer;
-  /** Its place in the ring. */
+  /** Its place in the list it was taken from. */
   readonly index: number;
   /** Added to its score for preferred and avoided labels. */
   readonly labelScore: number;
 }
 
 export interface Candidates {
-  /** In the order in which equal scores are settled. */
+  /** In the order of the list they were taken from. */
   readonly servers: readonly Candidate[];
   /** Why the others were left out, and how many for each reason. */
   readonly refused: ReadonlyMap<string, number>;
@@ -52,20 +52,12 @@ export interface Candidates {
  */
 export const LABEL_WORTH = 0.1;
 
-/**
- * The servers that a task of this kind may go to, room aside.
- * @param ring all servers in an order that every dispatcher agrees on
- * @param start where in the ring equal scores begin, counted among the servers that pass; any whole number
- */
-export function candidatesFor(
-  task: PlaceableTask,
-  ring: readonly PlaceableServer[],
-  start: number,
-): Candidates {
-  const passed: (Candidate & { penalised: boolean })[] = [];
+/** The servers that a task of this kind may go to, room aside. */
+export function candidatesFor(task: PlaceableTask, all: readonly PlaceableServer[]): Candidates {
+  const servers: Candidate[] = [];
   const refused = new Map<string, number>();
   const refuse = (why: string) => refused.set(why, (refused.get(why) ?? 0) + 1);
-  for (const [index, server] of ring.entries()) {
+  for (const [index, server] of all.entries()) {
     const why = refusalOf(task, server);
     if (why !== undefined) {
       refuse(why);
@@ -74,14 +66,8 @@ export function candidatesFor(
     const labelScore =
       LABEL_WORTH *
       (matchedPart(task.avoidedLabels, server.labels) - matchedPart(task.preferredLabels, server.labels));
-    passed.push({ server, index, labelScore, penalised: server.penalised });
+    servers.push({ server, index, labelScore });
   }
-  // Penalties are one dispatcher's own, so they must not shift the ring against the others'.
-  const from = passed.length === 0 ? 0 : start % passed.length;
-  const servers = [...passed.slice(from), ...passed.slice(0, from)].filter(({ penalised }) => {
-    if (penalised) refuse("resting after a failed start");
-    return !penalised;
-  });
   return { servers, refused };
 }
 
@@ -92,6 +78,7 @@ function refusalOf(task: PlaceableTask, server: PlaceableServer): string | undef
   for (const [key, value] of Object.entries(task.requiredLabels)) {
     if (server.labels[key] !== value) return `without label ${key}=${value}`;
   }
+  if (server.penalised) return "resting after a failed start";
   return undefined;
 }
 

@@ -8,6 +8,7 @@ import {
   createConvokeClient,
 } from "../transport/client.ts";
 import type { Epoch } from "./epoch.ts";
+import { createFigures } from "./figures.ts";
 import { followServers, refreshServers } from "./follow-servers.ts";
 import { compileDispatcherOptions, type DispatcherOptions } from "./options.ts";
 import { createPipeline } from "./pipeline.ts";
@@ -58,6 +59,7 @@ export async function runDispatcher(
   await using resources = new AsyncDisposableStack();
   const { dispatchers, servers } = context.client ?? resources.use(createConvokeClient({ endpoint }));
   const table = resources.use(createServerTable({ clock, connectAgent }));
+  const figures = createFigures({ read: (work) => refreshServers(table, servers, work), clock, logger });
   const registration = createRegistration({
     dispatcherId: id,
     ttlMs,
@@ -73,8 +75,7 @@ export async function runDispatcher(
     const pipeline = createPipeline({
       ...common,
       table,
-      refreshTable: (work) => refreshServers(table, servers, work),
-      refreshAfterMs: tickMs / 2,
+      figures,
       startRate,
       stats,
     });
@@ -82,7 +83,10 @@ export async function runDispatcher(
       table.placeable().some(({ state, cordoned }) => state === Server_State.UP && !cordoned);
     await runBeside(
       async (failed) => {
-        await runTicks({ ...common, pipeline, anyServer, windowMs, tickMs }, AbortSignal.any([stop, failed]));
+        await runTicks(
+          { ...common, pipeline, figures, anyServer, windowMs, tickMs },
+          AbortSignal.any([stop, failed]),
+        );
         if (epoch.valid()) await pipeline.drain(stopGraceMs);
       },
       (over) => pipeline.run(over),

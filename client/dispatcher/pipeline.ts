@@ -9,9 +9,10 @@ import {
 } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { createAgentCalls } from "./agent-calls.ts";
 import type { Epoch } from "./epoch.ts";
+import type { Figures } from "./figures.ts";
 import { createInHand } from "./in-hand.ts";
 import { createPacer } from "./pacer.ts";
-import { planPlacements, type RoundPlace, ringStart, serverKey } from "./placement.ts";
+import { type DispatcherPlace, planPlacements, serverKey } from "./placement.ts";
 import { type Release, releaseTasks } from "./release.ts";
 import { createServerLane } from "./server-lane.ts";
 import type { ServerTable } from "./server-table.ts";
@@ -25,8 +26,8 @@ export interface Pipeline {
   readonly size: number;
   /** Takes on what is new of these; tells how many that were. */
   submit(tasks: readonly Task[]): number;
-  /** Tells where this dispatcher is in the round, so that several that plan at once spread evenly. */
-  setRound(place: RoundPlace): void;
+  /** Tells where this dispatcher is in the registry, so that several that plan at once spread evenly. */
+  setPlace(place: DispatcherPlace): void;
   /**
    * Works until the signal aborts, the epoch ends or `drain` is done.
    * @throws what went wrong inside, which is a defect: failures of calls are part of the work
@@ -41,10 +42,7 @@ export interface PipelineOptions {
   readonly epoch: Epoch;
   readonly client: Client<typeof DispatcherService>;
   readonly table: ServerTable;
-  /** Reads the units reserved now into the table. */
-  readonly refreshTable: (signal: AbortSignal) => Promise<void>;
-  /** Figures this old are read again before planning. */
-  readonly refreshAfterMs: number;
+  readonly figures: Figures;
   /** Starts per second; infinite for no limit. */
   readonly startRate: number;
   readonly stats: DispatcherStats;
@@ -55,11 +53,14 @@ export interface PipelineOptions {
 /** A share arrives in several messages within milliseconds; waiting for them plans it as a whole. */
 const GATHER_MS = 10;
 
+/** Planning holds up the process, for some milliseconds at this size; the rest of a larger share follows. */
+const MAX_PLANNED_AT_ONCE = 1_000;
+
 /** A task is tried on this many servers before it is given back: the first choice and two others. */
 const MAX_SERVERS_TRIED = 3;
 
 export function createPipeline(options: PipelineOptions): Pipeline {
-  const { epoch, table, stats, clock, logger } = options;
+  const { epoch, table, figures, stats, clock, logger } = options;
   const inHand = createInHand(clock);
   const cutoff = new AbortController();
   const draining = new AbortController();
@@ -69,8 +70,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   const outstanding = new Set<Assignment>();
   const queue: WorkItem[] = [];
   let wake = Promise.withResolvers<void>();
-  let round: RoundPlace = { total: 0, dispatcherCount: 0, rank: 0, share: 0 };
-  let refreshedAtMs = Number.NEGATIVE_INFINITY;
+  let place: DispatcherPlace = { dispatcherCount: 1, rank: 0 };
   let failure: { cause: unknown } | undefined;
 
   const group = createWorkGroup((error) => {
@@ -98,9 +98,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       retry({ item }) {
         enqueue([item]);
       },
-      tableIsStale() {
-        refreshedAtMs = Number.NEGATIVE_INFINITY;
-      },
+      figuresAreWrong: () => figures.markWrong(),
       done: (assignment) => outstanding.delete(assignment),
     },
   });
@@ -122,24 +120,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     );
   }
 
-  async function refresh() {
-    if (clock.monotonicMs() - refreshedAtMs < options.refreshAfterMs) return;
-    const startedAtMs = clock.monotonicMs();
-    try {
-      await options.refreshTable(work);
-      refreshedAtMs = startedAtMs;
-    } catch (err) {
-      work.throwIfAborted();
-      logger.warn({ err }, "could not refresh the servers; planning with what is known");
-    }
-  }
-
   function plan(items: readonly WorkItem[]) {
     const worn = items.filter(({ triedServers }) => triedServers.size >= MAX_SERVERS_TRIED);
     const fresh = items.filter(({ triedServers }) => triedServers.size < MAX_SERVERS_TRIED);
-    const { placed, unplaced } = planPlacements(fresh, table.placeable(), {
-      ringStart: (count) => ringStart(round, count),
-    });
+    const { placed, unplaced } = planPlacements(fresh, table.placeable(), place);
     release([
       ...worn.map((item) => releaseOf(item, `${MAX_SERVERS_TRIED} servers were tried`)),
       ...unplaced.map(({ task, reason }) => releaseOf(task, reason)),
@@ -173,9 +157,12 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         release(queue.splice(0).map((item) => releaseOf(item, "the dispatcher stops")));
         continue;
       }
-      await refresh();
+      // Not read again in the middle of a burst unless they are wrong: they would show a part of what others place now.
+      await figures.refresh(Number.POSITIVE_INFINITY, work);
       if (table.loaded) {
-        plan(queue.splice(0));
+        queue.sort((a, b) => b.weight - a.weight);
+        plan(queue.splice(0, MAX_PLANNED_AT_ONCE));
+        if (queue.length > 0) wake.resolve();
         backoff.reset();
       } else {
         await sleep(clock, backoff.nextMs(), starting).catch(() => {});
@@ -203,8 +190,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       enqueue(fresh.map(createWorkItem));
       return fresh.length;
     },
-    setRound(place) {
-      round = place;
+    setPlace(next) {
+      place = next;
     },
     async run(signal) {
       const stop = () => cutoff.abort(signal.reason);

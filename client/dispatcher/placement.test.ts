@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { PlaceableServer, PlaceableTask } from "./candidates.ts";
-import { planPlacements, ringStart, serverKey } from "./placement.ts";
+import { planPlacements, serverKey } from "./placement.ts";
 
 const server = (serverId: string, more: Partial<PlaceableServer> = {}): PlaceableServer => ({
   serverId,
@@ -61,6 +61,12 @@ const someTasks = fc
   )
   .map((tasks) => tasks.map((one, index): TestTask => ({ id: `c${index}`, ...one })));
 
+const somePlace = fc
+  .integer({ min: 1, max: 6 })
+  .chain((dispatcherCount) =>
+    fc.record({ dispatcherCount: fc.constant(dispatcherCount), rank: fc.nat(dispatcherCount - 1) }),
+  );
+
 /** How many units each server got. */
 function loads(servers: readonly PlaceableServer[], plans: ReturnType<typeof planPlacements<TestTask>>[]) {
   const units = new Map(servers.map(({ serverId }) => [serverId, 0]));
@@ -73,8 +79,8 @@ function loads(servers: readonly PlaceableServer[], plans: ReturnType<typeof pla
 describe("a plan", () => {
   it("gives every task exactly one outcome, within capacity, on servers that pass the filters", () => {
     fc.assert(
-      fc.property(someTasks, someServers, fc.nat(500), (tasks, servers, start) => {
-        const plan = planPlacements(tasks, servers, { ringStart: () => start });
+      fc.property(someTasks, someServers, somePlace, (tasks, servers, place) => {
+        const plan = planPlacements(tasks, servers, place);
         const ids = [...plan.placed, ...plan.unplaced].map((one) => one.task.id).sort();
         expect(ids).toEqual(tasks.map(({ id }) => id).sort());
         for (const [serverId, units] of loads(servers, [plan])) {
@@ -100,8 +106,8 @@ describe("a plan", () => {
 
   it("leaves a task out only when no server that passes the filters has room for it at the end", () => {
     fc.assert(
-      fc.property(someTasks, someServers, (tasks, servers) => {
-        const plan = planPlacements(tasks, servers);
+      fc.property(someTasks, someServers, somePlace, (tasks, servers, place) => {
+        const plan = planPlacements(tasks, servers, place);
         const units = loads(servers, [plan]);
         for (const { task: left, reason } of plan.unplaced) {
           expect(reason).toMatch(/^(no conference server is registered|of \d+ servers: \d+ .+)$/);
@@ -128,14 +134,22 @@ describe("a plan", () => {
         someServers.chain((servers) =>
           fc.tuple(fc.constant(servers), fc.shuffledSubarray(servers, { minLength: servers.length })),
         ),
-        fc.nat(50),
-        (tasks, [servers, shuffled], start) => {
-          const options = { ringStart: () => start };
-          expect(planPlacements(tasks, shuffled, options)).toEqual(planPlacements(tasks, servers, options));
+        somePlace,
+        (tasks, [servers, shuffled], place) => {
+          expect(planPlacements(tasks, shuffled, place)).toEqual(planPlacements(tasks, servers, place));
         },
       ),
     );
   });
+
+  /** The plans of several dispatchers made at once, each for its share of equal tasks. */
+  function sharedPlans(servers: readonly PlaceableServer[], total: number, dispatcherCount: number) {
+    return Array.from({ length: dispatcherCount }, (_, rank) => {
+      const share = Math.floor(total / dispatcherCount) + (rank < total % dispatcherCount ? 1 : 0);
+      const tasks = Array.from({ length: share }, (_, index) => task(`c${rank}-${index}`));
+      return planPlacements(tasks, servers, { dispatcherCount, rank });
+    });
+  }
 
   it("spreads equal tasks over equal servers within one unit, with several dispatchers planning at once", () => {
     fc.assert(
@@ -147,13 +161,7 @@ describe("a plan", () => {
           const servers = Array.from({ length: serverCount }, (_, index) =>
             server(`s${index}`, { capacity: 1000 }),
           );
-          const plans = Array.from({ length: dispatcherCount }, (_, rank) => {
-            const share = Math.floor(total / dispatcherCount) + (rank < total % dispatcherCount ? 1 : 0);
-            const tasks = Array.from({ length: share }, (_, index) => task(`c${rank}-${index}`));
-            const place = { total, dispatcherCount, rank, share };
-            return planPlacements(tasks, servers, { ringStart: (count) => ringStart(place, count) });
-          });
-          const units = [...loads(servers, plans).values()];
+          const units = [...loads(servers, sharedPlans(servers, total, dispatcherCount)).values()];
           expect(units.reduce((sum, one) => sum + one, 0)).toBe(total);
           expect(Math.max(...units) - Math.min(...units)).toBeLessThanOrEqual(1);
         },
@@ -161,14 +169,22 @@ describe("a plan", () => {
     );
   });
 
-  it("keeps single tasks of several dispatchers apart", () => {
-    const servers = ["a", "b", "c", "d"].map((id) => server(id));
-    const chosen = [0, 1, 2, 3].map((rank) => {
-      const place = { total: 44, dispatcherCount: 4, rank, share: 11 };
-      return planPlacements([task("c")], servers, { ringStart: (count) => ringStart(place, count) }).placed[0]
-        ?.serverId;
-    });
-    expect(chosen).toEqual(["a", "b", "c", "d"]);
+  it("fills uneven servers with several dispatchers as one would, not all of them the emptiest", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 8 }),
+        fc.array(fc.record({ capacity: fc.integer({ min: 700, max: 2000 }), reservedUnits: fc.nat(90) }), {
+          minLength: 1,
+          maxLength: 12,
+        }),
+        fc.integer({ min: 0, max: 400 }),
+        (dispatcherCount, kinds, total) => {
+          const servers = kinds.map((kind, index) => server(`s${index}`, kind));
+          const together = loads(servers, sharedPlans(servers, total, dispatcherCount));
+          expect(together).toEqual(loads(servers, sharedPlans(servers, total, 1)));
+        },
+      ),
+    );
   });
 
   it("takes the largest first, so that what fits together is placed together", () => {
@@ -223,8 +239,8 @@ describe("a plan", () => {
       servers,
     ).unplaced;
     expect(left?.reason).toBe(
-      "of 7 servers: 1 cordoned, 1 down, 1 not in region eu, 1 without label gpu=yes, " +
-        "1 resting after a failed start, 1 tried before, 1 without room for 10 units",
+      "of 7 servers: 1 cordoned, 1 down, 1 resting after a failed start, 1 not in region eu, " +
+        "1 without label gpu=yes, 1 tried before, 1 without room for 10 units",
     );
     expect(planPlacements([task("c")], []).unplaced[0]?.reason).toBe("no conference server is registered");
   });

@@ -1,4 +1,4 @@
-import { candidatesFor, type PlaceableServer, type PlaceableTask } from "./candidates.ts";
+import { type Candidates, candidatesFor, type PlaceableServer, type PlaceableTask } from "./candidates.ts";
 
 /** A task and the server chosen for it. */
 export interface Placement<T> {
@@ -23,67 +23,109 @@ export interface Plan<T> {
   readonly unplaced: Unplaced<T>[];
 }
 
-export interface PlanOptions {
-  /**
-   * At which place in the ring of servers (sorted by ID) the first of `count` equal tasks begins when servers score the
-   * same. Dispatchers that plan at once from the same numbers begin at different places, see `ringStart`. Default 0.
-   */
-  readonly ringStart?: (count: number) => number;
+/** A dispatcher's place among those that are registered. */
+export interface DispatcherPlace {
+  readonly dispatcherCount: number;
+  /** In order of IDs, from 0. */
+  readonly rank: number;
 }
 
 /**
  * Plans where tasks go, all at once and the largest first. Of the servers that pass every filter and have room, a task
  * goes to the one with the lowest score: the share of its capacity that would be reserved, less or more a little for
- * preferred and avoided labels; equal scores are settled along the ring. Changes nothing, and gives the same plan for
- * the same input whatever the order of `servers`; tasks of equal weight are planned in the order given.
+ * preferred and avoided labels; of equal scores the lowest ID wins.
+ *
+ * Other dispatchers plan at the same moment from the same figures, and would all choose the server that looks emptiest.
+ * So each plans what all do: the tasks are dealt out as the control plane deals them, position p to rank p mod count, and
+ * between two tasks of its own a dispatcher sets aside, for scores only, what the others place in their turns, as if
+ * their tasks were like its own. When they are, all plans together are the plan that one dispatcher would have made.
+ *
+ * Changes nothing, and gives the same plan for the same input whatever the order of `servers`; tasks of equal weight are
+ * planned in the order given.
  */
 export function planPlacements<T extends PlaceableTask>(
   tasks: readonly T[],
   servers: readonly PlaceableServer[],
-  options: PlanOptions = {},
+  place: DispatcherPlace = { dispatcherCount: 1, rank: 0 },
 ): Plan<T> {
-  const { ringStart = () => 0 } = options;
-  const ring = [...servers].sort((a, b) => compareIds(a.serverId, b.serverId));
-  const freeUnits = ring.map(({ capacity, reservedUnits }) => capacity - reservedUnits);
-  const groups = groupByDemand(tasks);
-  const candidates = new Map(
-    [...groups].map(([demand, { first, count }]) => [demand, candidatesFor(first, ring, ringStart(count))]),
-  );
-  const placed: Placement<T>[] = [];
-  const unplaced: Unplaced<T>[] = [];
+  const sorted = [...servers].sort((a, b) => compareIds(a.serverId, b.serverId));
+  const loads = sorted.map(({ capacity, reservedUnits }) => {
+    const free = capacity - reservedUnits;
+    return { capacity, free, freeForAll: free };
+  });
+  const candidates = new Map<string, Candidates>();
+  const plan: Plan<T> = { placed: [], unplaced: [] };
   const largestFirst = [...tasks].sort((a, b) => b.weight - a.weight);
   for (const task of largestFirst) {
-    const group = candidates.get(demandOf(task));
-    if (!group) continue;
-    let best: (typeof group.servers)[number] | undefined;
-    let bestScore = Number.POSITIVE_INFINITY;
-    let fitting = 0;
-    let tried = 0;
-    for (const candidate of group.servers) {
-      const { server, index, labelScore } = candidate;
-      if (task.triedServers?.has(serverKey(server))) {
-        tried++;
-        continue;
-      }
-      const left = (freeUnits[index] ?? 0) - task.weight;
-      if (left < 0) continue;
-      fitting++;
-      const score = 1 - left / server.capacity + labelScore;
-      // Strictly lower: of equals the first along the ring stays.
-      if (score < bestScore - SCORE_PRECISION) {
-        best = candidate;
-        bestScore = score;
-      }
-    }
-    if (!best) {
-      unplaced.push({ task, reason: reasonOf(task, ring.length, group, tried) });
+    const demand = demandOf(task);
+    const group = candidates.get(demand) ?? candidatesFor(task, sorted);
+    candidates.set(demand, group);
+    setAside(task.weight, group, loads, place.rank);
+    const { best, fitting, tried } = choose(task, group, loads);
+    if (best) {
+      const { serverId, incarnation } = best.server;
+      best.load.free -= task.weight;
+      best.load.freeForAll -= task.weight;
+      plan.placed.push({ task, serverId, incarnation, score: best.score, candidates: fitting });
+    } else plan.unplaced.push({ task, reason: reasonOf(task, sorted.length, group, tried) });
+    setAside(task.weight, group, loads, place.dispatcherCount - 1 - place.rank);
+  }
+  return plan;
+}
+
+/** The units left on a server. */
+interface Load {
+  readonly capacity: number;
+  /** Less what this plan has placed. */
+  free: number;
+  /** Less what the other dispatchers are thought to place, too; may fall below 0. */
+  freeForAll: number;
+}
+
+interface Choice {
+  readonly server: PlaceableServer;
+  readonly load: Load;
+  readonly score: number;
+}
+
+function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) {
+  let best: Choice | undefined;
+  let fitting = 0;
+  let tried = 0;
+  for (const { server, index, labelScore } of group.servers) {
+    const load = loads[index];
+    if (!load || task.triedServers?.has(serverKey(server))) {
+      tried++;
       continue;
     }
-    freeUnits[best.index] = (freeUnits[best.index] ?? 0) - task.weight;
-    const { serverId, incarnation } = best.server;
-    placed.push({ task, serverId, incarnation, score: bestScore, candidates: fitting });
+    if (load.free < task.weight) continue;
+    fitting++;
+    const score = scoreOf(load, task.weight, labelScore);
+    if (!best || score < best.score - SCORE_PRECISION) best = { server, load, score };
   }
-  return { placed, unplaced };
+  return { best, fitting, tried };
+}
+
+/** Takes the room of tasks that other dispatchers place, where they would place them. */
+function setAside(weight: number, group: Candidates, loads: readonly Load[], count: number) {
+  for (let turn = 0; turn < count; turn++) {
+    let best: Load | undefined;
+    let bestScore = Number.POSITIVE_INFINITY;
+    for (const { index, labelScore } of group.servers) {
+      const load = loads[index];
+      if (!load || load.freeForAll < weight) continue;
+      const score = scoreOf(load, weight, labelScore);
+      if (score >= bestScore - SCORE_PRECISION) continue;
+      best = load;
+      bestScore = score;
+    }
+    if (!best) return;
+    best.freeForAll -= weight;
+  }
+}
+
+function scoreOf({ capacity, freeForAll }: Load, weight: number, labelScore: number): number {
+  return 1 - (freeForAll - weight) / capacity + labelScore;
 }
 
 /** Two scores closer than this differ by rounding only: capacities are at most 1e9 units. */
@@ -97,26 +139,6 @@ export function serverKey({
   return `${serverId}@${incarnation}`;
 }
 
-/** A dispatcher's place in the round that it asked the control plane about. */
-export interface RoundPlace {
-  readonly total: number;
-  readonly dispatcherCount: number;
-  /** From 0. */
-  readonly rank: number;
-  readonly share: number;
-}
-
-/**
- * Where in the ring this dispatcher begins to deal out `count` tasks, as if all dispatchers dealt theirs out one after
- * the other in order of rank: then together they go round the ring without a gap. Exact when all place their whole,
- * equally weighted share; else each counts on the others placing as many as itself.
- */
-export function ringStart({ total, dispatcherCount, rank, share }: RoundPlace, count: number): number {
-  const remainder = dispatcherCount > 0 ? total % dispatcherCount : 0;
-  // The first `remainder` ranks have one more than the others.
-  return rank * count + (count === share && rank >= remainder ? remainder : 0);
-}
-
 /** What a task asks of a server besides room, as a key. */
 function demandOf({ region, requiredLabels, preferredLabels, avoidedLabels }: PlaceableTask): string {
   return JSON.stringify([region, ...[requiredLabels, preferredLabels, avoidedLabels].map(sortedEntries)]);
@@ -126,23 +148,7 @@ function sortedEntries(labels: Readonly<Record<string, string>>) {
   return Object.entries(labels).sort(([a], [b]) => compareIds(a, b));
 }
 
-function groupByDemand<T extends PlaceableTask>(tasks: readonly T[]) {
-  const groups = new Map<string, { readonly first: T; count: number }>();
-  for (const task of tasks) {
-    const demand = demandOf(task);
-    const group = groups.get(demand);
-    if (group) group.count++;
-    else groups.set(demand, { first: task, count: 1 });
-  }
-  return groups;
-}
-
-function reasonOf(
-  task: PlaceableTask,
-  serverCount: number,
-  group: ReturnType<typeof candidatesFor>,
-  tried: number,
-): string {
+function reasonOf(task: PlaceableTask, serverCount: number, group: Candidates, tried: number): string {
   if (serverCount === 0) return "no conference server is registered";
   const noRoom = group.servers.length - tried;
   const parts = [...group.refused].map(([why, count]) => `${count} ${why}`);

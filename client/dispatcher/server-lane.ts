@@ -20,8 +20,8 @@ export interface LaneOutcome {
   lost(assignment: Assignment): void;
   /** It is to be placed on another server, or given back. */
   retry(assignment: Assignment): void;
-  /** The control plane sees the servers otherwise than the table does. */
-  tableIsStale(): void;
+  /** The control plane or an agent has less room than the table shows. */
+  figuresAreWrong(): void;
   /** Follows one of the first three: nothing more will be told of it. */
   done(assignment: Assignment): void;
 }
@@ -67,7 +67,7 @@ export function createServerLane(options: ServerLaneOptions): ServerLane {
 
   function failed({ assignment, message, full }: NotStarted) {
     if (!full) stats.startFailures++;
-    else outcome.tableIsStale();
+    else outcome.figuresAreWrong();
     retry(assignment, full ? undefined : message);
   }
 
@@ -86,7 +86,7 @@ export function createServerLane(options: ServerLaneOptions): ServerLane {
       "dispatch refused",
     );
     if (ELSEWHERE.has(reason)) {
-      outcome.tableIsStale();
+      outcome.figuresAreWrong();
       const text = `${assignment.serverId}: ${reasonName(reason)}: ${message}`;
       return retry(assignment, reason === ErrorReason.INVALID_FIELD ? text : undefined);
     }

@@ -5,6 +5,7 @@ import type { Logger } from "../../common/logging.ts";
 import { durationFromMs } from "../../common/time.ts";
 import type { DispatcherService } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import type { Epoch } from "./epoch.ts";
+import type { Figures } from "./figures.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 export interface TicksOptions {
@@ -12,6 +13,7 @@ export interface TicksOptions {
   readonly epoch: Epoch;
   readonly client: Client<typeof DispatcherService>;
   readonly pipeline: Pipeline;
+  readonly figures: Figures;
   /** Whether any server takes work: what cannot be placed is better not claimed. */
   readonly anyServer: () => boolean;
   readonly windowMs: number;
@@ -27,6 +29,12 @@ const FETCH_TIMEOUT_MS = 10_000;
 /** What one dispatcher takes on at a time: as much as the largest share it is likely to have. */
 const MAX_IN_HAND = 10_000;
 
+/** After this many ticks with nothing due, every dispatcher's last commits are in the figures. */
+const QUIET_TICKS = 2;
+
+/** While nothing is due the figures change only by what ends, which is worth a seldom look. */
+const QUIET_REFRESH_MS = 10_000;
+
 /** Dispatchers started together do not tick together: a tick takes up to this part more or less. */
 const TICK_JITTER = 0.1;
 
@@ -35,21 +43,24 @@ const TICK_JITTER = 0.1;
  * waits a tick for tasks when there are none, so that what falls due is taken at once.
  */
 export async function runTicks(options: TicksOptions, stop: AbortSignal): Promise<void> {
-  const { dispatcherId, epoch, client, pipeline, anyServer, windowMs, tickMs, clock, logger } = options;
+  const { dispatcherId, epoch, client, pipeline, figures, anyServer, windowMs, tickMs, clock, logger } =
+    options;
   const signal = AbortSignal.any([stop, epoch.signal]);
   const backoff = createBackoff({ initialMs: tickMs / 2 });
   const window = durationFromMs(windowMs);
   let logged = "";
   let idle = false;
+  let quietTicks = 0;
 
   async function queryTotal() {
     epoch.assertValid();
     const answer = await client.queryTotal({ dispatcherId, window }, { signal, timeoutMs: QUERY_TIMEOUT_MS });
-    pipeline.setRound(answer);
     const { total, dispatcherCount, rank, share } = answer;
+    pipeline.setPlace({ dispatcherCount, rank });
     const text = [total, dispatcherCount, rank, share].join();
     if (text !== logged) logger.info({ total, dispatcherCount, rank, share }, "share changed");
     logged = text;
+    quietTicks = total === 0 ? quietTicks + 1 : 0;
   }
 
   /** Gives how many tasks were new. */
@@ -77,6 +88,7 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
     let restMs = tickMs * (1 - TICK_JITTER + 2 * TICK_JITTER * Math.random());
     try {
       await queryTotal();
+      await figures.refresh(quietTicks > QUIET_TICKS ? QUIET_REFRESH_MS : tickMs, signal);
       const ready = anyServer();
       if (ready === idle) {
         idle = !ready;
