@@ -5,6 +5,7 @@ import WebSocket from "ws";
 import { createFakeClock } from "../../../test/support/fake-clock.ts";
 import { createLoopbackDriver, type LoopbackDriver, type LoopbackOptions } from "./loopback.ts";
 
+const PATIENCE = { timeout: 30_000, interval: 5 };
 const logger = pino({ level: "silent" });
 const never = new AbortController().signal;
 const opened: { driver?: LoopbackDriver; socket?: WebSocket }[] = [];
@@ -94,7 +95,7 @@ describe("a room", () => {
     const ann = await join(address);
     expect(await (await statusOf(address)).json()).toEqual({ participants: 1 });
     ann.socket.close();
-    await expect.poll(() => driver.participants("a")).toBe(0);
+    await expect.poll(() => driver.participants("a"), PATIENCE).toBe(0);
     expect((await statusOf(`${address}x`)).status).toBe(403);
     expect((await statusOf(address.replace("/a?", "/b?"))).status).toBe(404);
     expect((await fetch(address.replace("ws:", "http:"), { method: "POST" })).status).toBe(405);
@@ -148,7 +149,7 @@ describe("who must leave", () => {
     const [ann, bob] = await Promise.all([join(address), join(address)]);
     ann.socket.send("x".repeat(101));
     expect(await ann.closed).toMatchObject({ code: 1009 });
-    await expect.poll(() => driver.participants("a")).toBe(1);
+    await expect.poll(() => driver.participants("a"), PATIENCE).toBe(1);
     expect(bob.heard).toEqual([]);
   });
 
@@ -188,7 +189,7 @@ describe("who must leave", () => {
     await clock.advance(15_000);
     expect(await dead.closed).toMatchObject({ code: 1006 });
     await pingedAgain;
-    await expect.poll(() => driver.participants("a")).toBe(1);
+    await expect.poll(() => driver.participants("a"), PATIENCE).toBe(1);
   });
 
   test("everyone, with code 1001, when the driver is closed", async () => {
