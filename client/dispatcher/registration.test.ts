@@ -29,6 +29,7 @@ function setUp() {
   const calls: string[] = [];
   const epochs: Epoch[] = [];
   const answers = { register: async () => {}, heartbeat: async () => {} };
+  const registry: { dispatcherId: string; epoch: bigint }[] = [];
   let lastEpoch = 0n;
   const transport = createRouterTransport(({ service }) => {
     service(DispatcherService, {
@@ -46,6 +47,7 @@ function setUp() {
         await answers.heartbeat();
         return {};
       },
+      listDispatchers: () => ({ dispatchers: registry }),
       deregisterDispatcher({ epoch }) {
         calls.push(`deregister ${epoch}`);
         return {};
@@ -71,7 +73,7 @@ function setUp() {
       stop.signal.addEventListener("abort", done);
     });
   const running = (work = untilOver) => registration.run(stop.signal, work);
-  return { clock, calls, epochs, answers, registration, stop, running };
+  return { clock, calls, epochs, answers, registry, registration, stop, running };
 }
 
 describe("a registration", () => {
@@ -232,6 +234,37 @@ describe("a registration", () => {
     expect(epochs[0]?.valid()).toBe(false);
     expect(registration.state.kind).toBe("ended");
     expect(calls.filter((call) => call.startsWith("deregister"))).toEqual([]);
+  });
+
+  it("does not throw out another process that replaced it, when it hears of the end of its epoch first", async () => {
+    const { clock, calls, answers, registry, running } = setUp();
+    const failed = expect(running()).rejects.toThrow(DispatcherReplacedError);
+    registry.push({ dispatcherId: "d0", epoch: 8n }, { dispatcherId: "d1", epoch: 9n });
+    answers.heartbeat = async () => {
+      throw expired();
+    };
+    await clock.advance(INTERVAL_MS + 1_000);
+    await failed;
+    expect(calls.filter((call) => call.startsWith("register"))).toHaveLength(1);
+  });
+
+  it("does not take its own old registration, or one it tried to make, for another process", async () => {
+    const { clock, calls, epochs, answers, registry, running, stop } = setUp();
+    const over = running();
+    await clock.armed(2);
+    registry.push({ dispatcherId: "d1", epoch: 1n });
+    answers.register = async () => {
+      // It took effect, and the reply is lost.
+      registry.splice(0, 1, { dispatcherId: "d1", epoch: 2n });
+      answers.register = async () => {};
+      throw unavailable();
+    };
+    epochs[0]?.endedBy(expired());
+    await clock.advance(5_000);
+    expect(calls.filter((call) => call.startsWith("register"))).toHaveLength(3);
+    expect(epochs.at(-1)?.valid()).toBe(true);
+    stop.abort();
+    await over;
   });
 
   it("ends when the control plane refuses it as invalid, and keeps trying otherwise", async () => {

@@ -27,7 +27,7 @@ import { runBeside } from "./run-beside.ts";
  * | registered  | waiting     | the validity deadline passed without a heartbeat, or a call said EPOCH_EXPIRED    |
  * | waiting     | registering | the backoff is over                                                               |
  * | registered  | ended       | the work is done (deregisters), it failed, or a call said DISPATCHER_REPLACED     |
- * | registering | ended       | stopped, or the control plane refuses the request as invalid                      |
+ * | registering | ended       | stopped, replaced, or the control plane refuses the request as invalid            |
  * | waiting     | ended       | stopped                                                                           |
  */
 export type RegistrationState =
@@ -67,6 +67,9 @@ export interface RegistrationOptions {
 /** A registration that takes longer is tried again: it would have little validity left. */
 const REGISTER_TIMEOUT_MS = 3_000;
 
+/** The most that ListDispatchers gives. */
+const PAGE_SIZE = 1_000;
+
 /** What leaving may take; the lease ends by itself anyway. */
 const DEREGISTER_TIMEOUT_MS = 2_000;
 
@@ -77,6 +80,8 @@ export function createRegistration(options: RegistrationOptions): Registration {
   const { dispatcherId, client, clock, logger, random = Math.random } = options;
   const backoff = createBackoff({ random });
   let state: RegistrationState = { kind: "idle" };
+  /** The last epoch, until this process has tried to register anew: after that, a later one may be its own. */
+  let lost: bigint | undefined;
 
   function setState(next: RegistrationState) {
     state = next;
@@ -84,6 +89,8 @@ export function createRegistration(options: RegistrationOptions): Registration {
   }
 
   async function register(stop: AbortSignal): Promise<{ owned: OwnedEpoch; intervalMs: number }> {
+    if (lost !== undefined) await assertNotReplaced(lost, stop);
+    lost = undefined;
     const sentAtMs = clock.monotonicMs();
     const response = await client.registerDispatcher(
       {
@@ -99,6 +106,24 @@ export function createRegistration(options: RegistrationOptions): Registration {
     owned.assertValid();
     logger.info({ epoch, ttlMs, heartbeatIntervalMs: intervalMs }, "registered");
     return { owned, intervalMs };
+  }
+
+  /**
+   * A registration that is replaced is first ended, and a call in between hears EPOCH_EXPIRED; registering anew would
+   * then throw the newcomer out, which may throw this one out in turn.
+   */
+  async function assertNotReplaced(epoch: bigint, stop: AbortSignal) {
+    let pageToken = "";
+    do {
+      const page = await client.listDispatchers(
+        { pageSize: PAGE_SIZE, pageToken },
+        { signal: stop, timeoutMs: REGISTER_TIMEOUT_MS },
+      );
+      if (page.dispatchers.some((one) => one.dispatcherId === dispatcherId && one.epoch > epoch)) {
+        throw new DispatcherReplacedError(dispatcherId);
+      }
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
   }
 
   async function heartbeats(owned: OwnedEpoch, intervalMs: number, signal: AbortSignal) {
@@ -160,6 +185,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     }
     const { reason } = owned.signal;
     if (reason instanceof DispatcherReplacedError) throw reason;
+    lost = owned.epoch;
     logger.warn({ epoch: owned.epoch, err: reason }, "registration lost; all its work is stopped");
     return false;
   }
@@ -178,7 +204,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
             if (await hold(owned, intervalMs, withEpoch)) return;
           } catch (err) {
             if (stop.aborted && state.kind === "registering") return;
-            if (state.kind !== "registering" || isRefusal(err)) throw err;
+            if (state.kind !== "registering" || isFinal(err)) throw err;
             logger.warn({ err }, "could not register");
           }
           if (stop.aborted) return;
@@ -194,8 +220,11 @@ export function createRegistration(options: RegistrationOptions): Registration {
 }
 
 /** Repeating a request that is invalid gives the same answer; anything else may pass. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof ConnectError && error.code === Code.InvalidArgument;
+function isFinal(error: unknown): boolean {
+  return (
+    error instanceof DispatcherReplacedError ||
+    (error instanceof ConnectError && error.code === Code.InvalidArgument)
+  );
 }
 
 function grantOf({ dispatcher, heartbeatInterval }: RegisterDispatcherResponse) {

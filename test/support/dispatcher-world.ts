@@ -132,6 +132,7 @@ export function createDispatcherWorld() {
         checkEpoch(epoch);
         return {};
       },
+      listDispatchers: () => ({}),
       deregisterDispatcher({ epoch }) {
         calls.push("deregister");
         if (epoch === liveEpoch) liveEpoch = 0n;
