@@ -1,10 +1,11 @@
-import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import type { Client, Interceptor } from "@connectrpc/connect";
 import { parseAddress } from "../../common/address.ts";
 import { AgentService } from "../../proto/gen/convoke/v1/agent_service_pb.js";
 import { ConferenceService } from "../../proto/gen/convoke/v1/conference_service_pb.js";
 import { DispatcherService } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
 import { createGrpcTransport } from "./grpc-transport.ts";
+import { createLeavableClient } from "./leavable-client.ts";
 
 /** Typed clients of the control plane over one channel. */
 export interface ConvokeClient extends Disposable {
@@ -33,9 +34,9 @@ export const DEFAULT_ENDPOINT = "127.0.0.1:7400";
 export function createConvokeClient(options: ConvokeClientOptions = {}): ConvokeClient {
   const transport = createTransport(options.endpoint ?? DEFAULT_ENDPOINT, options);
   return {
-    dispatchers: createClient(DispatcherService, transport),
-    conferences: createClient(ConferenceService, transport),
-    servers: createClient(ServerService, transport),
+    dispatchers: createLeavableClient(DispatcherService, transport),
+    conferences: createLeavableClient(ConferenceService, transport),
+    servers: createLeavableClient(ServerService, transport),
     close: () => transport.close(),
     [Symbol.dispose]: () => transport.close(),
   };
@@ -53,7 +54,7 @@ export function createAgentClient(
   options: Omit<ConvokeClientOptions, "endpoint"> = {},
 ): AgentClient {
   const transport = createTransport(address, options);
-  return Object.assign(createClient(AgentService, transport), {
+  return Object.assign(createLeavableClient(AgentService, transport), {
     close: () => transport.close(),
     [Symbol.dispose]: () => transport.close(),
   });

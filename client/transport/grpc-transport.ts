@@ -180,9 +180,6 @@ async function* messagesOf<T>(call: grpc.ClientReadableStream<T>): AsyncGenerato
     for await (const message of call) yield message as T;
   } catch (err) {
     throw toConnectError(err);
-  } finally {
-    // A consumer that leaves the loop early wants nothing more of the stream.
-    call.cancel();
   }
 }
 
