@@ -157,7 +157,9 @@ describe("a rule that asks for too much", () => {
     ["a COUNT without an end", "RRULE:FREQ=SECONDLY;COUNT=999999999"],
     ["a filter with a COUNT", "RRULE:FREQ=MINUTELY;COUNT=999999999;BYMONTH=1"],
   ])("%s is a problem", async (_, rule) => {
-    const { problems, names, seriesIds } = await read(broken("DTSTART:20100101T090000Z", "DURATION:PT1S", rule));
+    const { problems, names, seriesIds } = await read(
+      broken("DTSTART:20100101T090000Z", "DURATION:PT1S", rule),
+    );
     expect(problems).toEqual(["team.ics:2: the rule takes more than 200000 steps to expand"]);
     expect(names).toEqual(["good"]);
     expect(seriesIds).toEqual(["good"]);

@@ -22,7 +22,7 @@ const MAX_UNITS = 100_000;
  * @param file the name under which problems mention the input
  */
 export async function* readJsonLines(
-  chunks: AsyncIterable<Uint8Array | string>,
+  chunks: AsyncIterable<Uint8Array>,
   file: string,
 ): AsyncGenerator<{ item: ImportItem } | { problem: ImportProblem }, void, undefined> {
   const lineOfId = new Map<string, number>();

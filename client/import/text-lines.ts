@@ -9,7 +9,7 @@ export interface TextLine {
  * characters comes cut off right behind that length, so that input without line ends does not fill the memory.
  */
 export async function* textLines(
-  chunks: AsyncIterable<Uint8Array | string>,
+  chunks: AsyncIterable<Uint8Array>,
   maxLength: number,
 ): AsyncGenerator<TextLine, void, undefined> {
   const decoder = new TextDecoder();
@@ -20,7 +20,7 @@ export async function* textLines(
     text: text.endsWith("\r") ? text.slice(0, -1) : text,
   });
   for await (const chunk of chunks) {
-    const text = typeof chunk === "string" ? chunk : decoder.decode(chunk, { stream: true });
+    const text = decoder.decode(chunk, { stream: true });
     const pieces = text.split("\n");
     for (const [index, piece] of pieces.entries()) {
       // One character more than allowed tells that the line is too long.
