@@ -1,12 +1,12 @@
 import type { Logger } from "pino";
 import { type Clock, systemClock } from "../../../common/clock.ts";
 import { type Operation, type Store, StoreError, type TxnRequest } from "../store.ts";
+import { checkRange, checkTxn, grantedTtlMs, MAX_OPERATIONS } from "../validation.ts";
 import { aborted, createCommitLoop } from "./commit-loop.ts";
 import { type Disk, openDisk } from "./disk.ts";
 import { createLessor } from "./lessor.ts";
 import { lockDirectory } from "./lock.ts";
 import { readRange } from "./range.ts";
-import { checkRange, checkTxn, grantedTtlMs, MAX_OPERATIONS } from "./validation.ts";
 import { createWatchHub } from "./watch-hub.ts";
 
 /** At one conference's four writes, the history of 25,000 conferences: hours for a watcher to come back. About 100 MB. */

@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { StoreError, type StoreEvent, type WatchBatch, type WatchRequest } from "../store.ts";
+import { checkPrefix } from "../validation.ts";
 import { compacted } from "./batch.ts";
 import type { Disk } from "./disk.ts";
 import { type Head, type LogRecord, toEvent } from "./encoding.ts";
 import { createRecentRecords } from "./recent-records.ts";
-import { checkPrefix } from "./validation.ts";
 
 /** A batch ends with the revision that reaches this many events or bytes. */
 const BATCH_EVENTS = 1_000;

@@ -1,6 +1,6 @@
-import { type Compare, type Operation, type RangeRequest, StoreError, type TxnRequest } from "../store.ts";
+import { type Compare, type Operation, type RangeRequest, StoreError, type TxnRequest } from "./store.ts";
 
-/** As etcd's default, so that what fits here fits there. */
+/** etcd's default, and the embedded engine's, so that what fits one fits the other. */
 export const MAX_OPERATIONS = 128;
 
 /** In bytes. LMDB takes keys of up to 1,978 with pages of 4 KiB; one index puts the lease's ID before the key. */
@@ -49,23 +49,23 @@ export const checkPrefix = (prefix: string) => checkText("prefix", prefix);
  * Checks both branches, whichever will run, so that a mistake shows at once.
  * @throws {StoreError} `too_many_operations`, `invalid`
  */
-export function checkTxn(request: TxnRequest) {
-  checkCount("compares", request.compare);
+export function checkTxn(request: TxnRequest, maxOperations: number = MAX_OPERATIONS) {
+  checkCount("compares", request.compare, maxOperations);
   for (const compare of request.compare) checkKey(compare.key);
-  checkBranch(request.then);
-  checkBranch(request.else ?? []);
+  checkBranch(request.then, maxOperations);
+  checkBranch(request.else ?? [], maxOperations);
 }
 
-function checkCount(what: string, list: readonly Compare[] | readonly Operation[]) {
-  if (list.length <= MAX_OPERATIONS) return;
+function checkCount(what: string, list: readonly Compare[] | readonly Operation[], maxOperations: number) {
+  if (list.length <= maxOperations) return;
   throw new StoreError(
     "too_many_operations",
-    `${list.length} ${what}, where at most ${MAX_OPERATIONS} may be`,
+    `${list.length} ${what}, where at most ${maxOperations} may be`,
   );
 }
 
-function checkBranch(operations: readonly Operation[]) {
-  checkCount("operations", operations);
+function checkBranch(operations: readonly Operation[], maxOperations: number) {
+  checkCount("operations", operations, maxOperations);
   const written = new Set<string>();
   for (const operation of operations) {
     if ("get" in operation) {
