@@ -1,5 +1,6 @@
 import type { Clock } from "../common/clock.ts";
 import type { Logger } from "../common/logging.ts";
+import { createMetrics, type Metrics } from "../common/metrics.ts";
 import { type MountedService, mounted } from "../common/rpc/grpc-adapter.ts";
 import { instrumented } from "../common/rpc/instrument.ts";
 import { runTasks } from "../common/run-tasks.ts";
@@ -8,10 +9,12 @@ import { DispatcherService } from "../proto/gen/convoke/v1/dispatcher_service_pb
 import { ServerService } from "../proto/gen/convoke/v1/server_service_pb.js";
 import type { OperationContext } from "./operations/context.ts";
 import { runLifecycle, runRoundKeeper } from "./operations/lifecycle.ts";
+import { addViewMetrics, countWrites } from "./rpc/metrics.ts";
 import { createConferenceService } from "./services/conference-service.ts";
 import { createDispatcherService } from "./services/dispatcher-service.ts";
 import { createServerService } from "./services/server-service.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
+import { createCountedWrite } from "./store/counted-write.ts";
 import { createKeys } from "./store/keys.ts";
 import type { Store } from "./store/store.ts";
 import { createFeed } from "./view/feed.ts";
@@ -20,6 +23,8 @@ import { View } from "./view/view.ts";
 /** One control-plane process without its ports: the services over a store. */
 export interface Replica {
   readonly services: readonly MountedService[];
+  /** What `/metrics` shows. */
+  readonly metrics: Metrics;
   /** Whether the view follows the store. */
   readonly fresh: boolean;
   /** Resolves once the first complete view stands. */
@@ -41,8 +46,11 @@ export function createReplica({ store, clock, logger, prefix, settings }: Replic
   const keys = createKeys(prefix);
   const view = new View(keys, clock);
   const feed = createFeed({ store, keys, view, clock, logger });
+  const metrics = createMetrics();
+  addViewMetrics(metrics, view, feed);
   const context: OperationContext = {
     store,
+    write: createCountedWrite(store, countWrites(metrics)),
     keys,
     view,
     feed,
@@ -56,7 +64,8 @@ export function createReplica({ store, clock, logger, prefix, settings }: Replic
     mounted(ServerService, createServerService(context)),
   ];
   return {
-    services: services.map((service) => instrumented(service, logger, clock)),
+    services: services.map((service) => instrumented(service, logger, clock, metrics.callServed)),
+    metrics,
     get fresh() {
       return feed.fresh;
     },

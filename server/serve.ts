@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../common/clock.ts";
 import type { Logger } from "../common/logging.ts";
+import { addProcessMetrics } from "../common/metrics.ts";
 import { listenGrpc } from "../common/rpc/grpc-listener.ts";
 import { createReplica } from "./replica.ts";
 import { listenHttp } from "./rpc/http-listener.ts";
@@ -50,6 +51,8 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
     ...(options.settings ? { settings: options.settings } : {}),
   });
 
+  addProcessMetrics(replica.metrics);
+
   // The replica goes on until the ports are closed: calls under way need it to finish.
   const background = new AbortController();
   const failed = Promise.withResolvers<never>();
@@ -67,6 +70,7 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
     address: options.http,
     services: replica.services,
     isReady: () => replica.fresh && !stopping,
+    metrics: replica.metrics,
   });
   stack.defer(() => http.stop(STOP_GRACE_MS));
   const grpc = await listenGrpc({ address: options.listen, services: replica.services });

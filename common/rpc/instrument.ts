@@ -1,21 +1,33 @@
 import { Code, type ConnectError, type HandlerContext, type MethodImplSpec } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
+import type { ServedCall } from "../metrics.ts";
 import type { MountedService } from "./grpc-adapter.ts";
 import { reasonName, reasonOf, toStatus } from "./status.ts";
 
-/** Logs every call of a service once it is over, and turns whatever its handlers throw into a status. */
-export function instrumented(service: MountedService, logger: Logger, clock: Clock): MountedService {
+/**
+ * Logs every call of a service once it is over, and turns whatever its handlers throw into a status.
+ * @param onServed told of each call
+ */
+export function instrumented(
+  service: MountedService,
+  logger: Logger,
+  clock: Clock,
+  onServed?: (call: ServedCall) => void,
+): MountedService {
   const begin = ({ method, protocolName }: HandlerContext) => {
     const startedMs = clock.monotonicMs();
     return (error?: ConnectError) => {
       const reason = error && reasonOf(error);
+      const durationMs = clock.monotonicMs() - startedMs;
+      const name = `${method.parent.typeName}/${method.name}`;
+      onServed?.({ method: name, code: error ? Code[error.code] : "OK", durationMs });
       const fields = {
-        method: `${method.parent.typeName}/${method.name}`,
+        method: name,
         protocol: protocolName,
         code: error ? Code[error.code] : "Ok",
         ...(reason === undefined ? {} : { reason: reasonName(reason) }),
-        ms: Math.round((clock.monotonicMs() - startedMs) * 10) / 10,
+        ms: Math.round(durationMs * 10) / 10,
       };
       if (error?.code === Code.Internal)
         logger.error({ ...fields, err: error.cause ?? error }, "call failed");

@@ -14,7 +14,6 @@ import {
 } from "../dispatch/round.ts";
 import { dealtTo } from "../dispatch/share.ts";
 import { LIMITS } from "../settings.ts";
-import { writeBatch } from "../store/conditional-writes.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/view.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
@@ -139,7 +138,7 @@ export function createClaims(context: OperationContext): Claims {
       }),
     );
     const modRevision = view.round?.revision ?? 0n;
-    const result = await writeBatch(store, [], [{ key: keys.round, modRevision, value }], signal);
+    const result = await context.write("round", [], [{ key: keys.round, modRevision, value }], signal);
     await catchUp(context, result.revision, signal);
     if (!result.fenced && result.written.size > 0) {
       logger.debug({ round: String(result.revision), dispatchers: members.length }, "round opened");
@@ -158,8 +157,8 @@ export function createClaims(context: OperationContext): Claims {
     const open = batch.filter(
       (entry) => view.conferences.get(entry.id) === entry && entry.status === "waiting",
     );
-    const result = await writeBatch(
-      store,
+    const result = await context.write(
+      "claim",
       [{ key: keys.dispatcher(dispatcherId), createRevision: epoch }],
       open.map((entry) => ({
         key: keys.conference(entry.id),

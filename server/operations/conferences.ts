@@ -15,7 +15,7 @@ import {
   SCHEDULED_FIELDS,
   type ScheduledField,
 } from "../dispatch/schedule.ts";
-import { type ConditionalWrite, writeBatch } from "../store/conditional-writes.ts";
+import type { ConditionalWrite } from "../store/conditional-writes.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { capacityFence } from "./capacity-fence.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
@@ -50,7 +50,7 @@ export async function createConferences(
       const value = encodeRecord(newRecord(scheduled, requestId, writer));
       return { key: keys.conference(scheduled.conferenceId), modRevision: 0n, value };
     });
-    const result = await writeBatch(store, [], writes, signal);
+    const result = await context.write("conference", [], writes, signal);
     await catchUp(context, result.revision, signal);
     for (const creation of part) {
       const key = keys.conference(creation.scheduled.conferenceId);

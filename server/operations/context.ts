@@ -6,6 +6,7 @@ import { statusError } from "../../common/rpc/status.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import type { Writer } from "../dispatch/records.ts";
 import type { Settings } from "../settings.ts";
+import type { Write } from "../store/counted-write.ts";
 import type { Keys } from "../store/keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Feed } from "../view/feed.ts";
@@ -14,6 +15,8 @@ import type { View } from "../view/view.ts";
 /** What every operation works with. */
 export interface OperationContext {
   readonly store: Store;
+  /** Writes to the store, and is counted. */
+  readonly write: Write;
   readonly keys: Keys;
   readonly view: View;
   readonly feed: Feed;

@@ -6,7 +6,7 @@ import { RoundRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.j
 import { Conference_FailureSchema, Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import { encodeRecord } from "../dispatch/records.ts";
 import { dueConferences, hasUnplacedClaims } from "../dispatch/round.ts";
-import { type ConditionalWrite, writeBatch } from "../store/conditional-writes.ts";
+import type { ConditionalWrite } from "../store/conditional-writes.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/view.ts";
 import { moved } from "./conferences.ts";
@@ -40,7 +40,7 @@ async function sweep(context: OperationContext, signal: AbortSignal) {
   const { store, keys, logger } = context;
   const writes = timedMoves(context, store.maxOperations);
   if (writes.length === 0) return;
-  const result = await writeBatch(store, [], writes, signal);
+  const result = await context.write("sweep", [], writes, signal);
   await catchUp(context, result.revision, signal);
   logger.debug({ conferences: writes.length, prefix: keys.prefix }, "moved on by time");
 }
@@ -84,7 +84,7 @@ function missedReason({ conference }: ConferenceEntry): string {
  * when another replica or a new claim comes first, nothing is lost.
  */
 export async function runRoundKeeper(context: OperationContext, signal: AbortSignal): Promise<void> {
-  const { view, clock, feed, store, keys, logger } = context;
+  const { view, clock, feed, keys, logger } = context;
   const aborted = new Promise<void>((resolve) =>
     signal.addEventListener("abort", () => resolve(), { once: true }),
   );
@@ -95,8 +95,8 @@ export async function runRoundKeeper(context: OperationContext, signal: AbortSig
       const { attemptId } = writerOf(context);
       const value = toBinary(RoundRecordSchema, create(RoundRecordSchema, { attemptId }));
       try {
-        const result = await writeBatch(
-          store,
+        const result = await context.write(
+          "round",
           [],
           [{ key: keys.round, modRevision: round.revision, value }],
           signal,

@@ -5,7 +5,6 @@ import { durationFromMs, timestampFromMs } from "../../common/time.ts";
 import { DispatcherRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { type Dispatcher, DispatcherSchema } from "../../proto/gen/convoke/v1/dispatcher_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
-import { writeBatch } from "../store/conditional-writes.ts";
 import { StoreError } from "../store/store.ts";
 import type { DispatcherEntry } from "../view/view.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
@@ -44,8 +43,8 @@ export async function register(context: OperationContext, request: RegistrationR
       DispatcherRecordSchema,
       create(DispatcherRecordSchema, { dispatcher, attemptId: writer.attemptId }),
     );
-    const result = await writeBatch(
-      store,
+    const result = await context.write(
+      "dispatcher",
       [],
       [{ key, modRevision: 0n, value, lease: grant.leaseId }],
       signal,

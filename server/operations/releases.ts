@@ -2,7 +2,6 @@ import type { TaskRelease } from "../../proto/gen/convoke/v1/dispatcher_service_
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { judgeClaim, type Refusal } from "../dispatch/judge-dispatch.ts";
 import { encodeRecord, releaseRecord } from "../dispatch/records.ts";
-import { writeBatch } from "../store/conditional-writes.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
 import { requireEpoch } from "./registrations.ts";
 
@@ -36,7 +35,7 @@ export async function releaseTasks(
       writes.set(release, { key: keys.conference(entry.id), modRevision: entry.modRevision, value });
     }
     const fence = { key: keys.dispatcher(dispatcherId), createRevision: epoch };
-    const result = await writeBatch(store, [fence], [...writes.values()], signal);
+    const result = await context.write("release", [fence], [...writes.values()], signal);
     await catchUp(context, result.revision, signal);
     if (result.fenced) await requireEpoch(context, dispatcherId, epoch, signal);
     for (const [release, { key }] of writes) {

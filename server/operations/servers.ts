@@ -5,7 +5,6 @@ import { timestampFromMs } from "../../common/time.ts";
 import { ServerRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { type Server, Server_State, ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
-import { writeBatch } from "../store/conditional-writes.ts";
 import type { ServerEntry, View } from "../view/view.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 
@@ -55,7 +54,7 @@ export function setCordoned(
 /** Forgets a server that hosts nothing. */
 export async function removeServer(context: OperationContext, serverId: string, signal: AbortSignal) {
   requireFresh(context);
-  const { store, keys, view } = context;
+  const { keys, view } = context;
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const standing = view.servers.get(serverId);
     if (!standing) return;
@@ -76,7 +75,7 @@ export async function removeServer(context: OperationContext, serverId: string, 
     // Whoever places a conference here meanwhile rewrites the reservation, and so this fails.
     const fences = [{ key: reservation, modRevision }];
     const writes = [{ key: keys.server(serverId), modRevision: standing.modRevision, value: undefined }];
-    const result = await writeBatch(store, fences, writes, signal);
+    const result = await context.write("server", fences, writes, signal);
     await catchUp(context, result.revision, signal);
     if (!result.fenced && result.written.size > 0) return;
   }
@@ -90,7 +89,7 @@ async function writeServer(
   signal: AbortSignal,
 ): Promise<Server> {
   requireFresh(context);
-  const { store, keys, view, logger } = context;
+  const { keys, view, logger } = context;
   const key = keys.server(serverId);
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const standing = view.servers.get(serverId);
@@ -99,8 +98,8 @@ async function writeServer(
     if (standing && equals(ServerSchema, standing.server, server)) return toServer(view, standing);
     const { attemptId } = writer;
     const value = toBinary(ServerRecordSchema, create(ServerRecordSchema, { server, attemptId }));
-    const result = await writeBatch(
-      store,
+    const result = await context.write(
+      "server",
       [],
       [{ key, modRevision: standing?.modRevision ?? 0n, value }],
       signal,

@@ -3,7 +3,7 @@ import { statusError } from "../../common/rpc/status.ts";
 import type { ConferenceRecord } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { encodeRecord, type Writer } from "../dispatch/records.ts";
-import { type Fence, writeBatch } from "../store/conditional-writes.ts";
+import type { Fence } from "../store/conditional-writes.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 
@@ -28,14 +28,14 @@ export async function updateConference(
   signal: AbortSignal,
 ): Promise<ConferenceEntry> {
   requireFresh(context);
-  const { store, keys } = context;
+  const { keys } = context;
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const entry = requireConference(context, conferenceId);
     const next = change(entry, writerOf(context));
     if (!next) return entry;
     const key = keys.conference(conferenceId);
     const write = { key, modRevision: entry.modRevision, value: encodeRecord(next.record) };
-    const result = await writeBatch(store, next.fences ?? [], [write], signal);
+    const result = await context.write("conference", next.fences ?? [], [write], signal);
     await catchUp(context, result.revision, signal);
     if (!result.fenced && result.written.has(key)) return requireConference(context, conferenceId);
   }

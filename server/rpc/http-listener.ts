@@ -2,11 +2,12 @@ import { createServer, type ServerResponse } from "node:http";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { formatAddress, parseAddress } from "../../common/address.ts";
+import type { Metrics } from "../../common/metrics.ts";
 import type { MountedService } from "../../common/rpc/grpc-adapter.ts";
 import { statusError } from "../../common/rpc/status.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 
-/** An HTTP/1.1 port for browsers and curl: Connect, gRPC-Web and JSON, and the probes of a supervisor. */
+/** An HTTP/1.1 port for browsers and curl: Connect, gRPC-Web and JSON, the probes of a supervisor, and metrics. */
 export interface HttpListener {
   /** host:port as bound. */
   readonly address: string;
@@ -20,13 +21,20 @@ export interface HttpListenerOptions {
   readonly services: readonly MountedService[];
   /** Whether `/readyz` is green. */
   isReady(): boolean;
+  /** What `/metrics` shows; without it there is none. */
+  readonly metrics?: Pick<Metrics, "render">;
 }
 
 /** Requests are small; a peer that sends its headers slower than this means no good. */
 const HEADERS_TIMEOUT_MS = 10_000;
 
 /** @throws {Error} when the address cannot be bound, saying which and why */
-export async function listenHttp({ address, services, isReady }: HttpListenerOptions): Promise<HttpListener> {
+export async function listenHttp({
+  address,
+  services,
+  isReady,
+  metrics,
+}: HttpListenerOptions): Promise<HttpListener> {
   const shutdown = new AbortController();
   const handler = connectNodeAdapter({
     routes: (router) => {
@@ -34,7 +42,10 @@ export async function listenHttp({ address, services, isReady }: HttpListenerOpt
     },
     shutdownSignal: shutdown.signal,
     readMaxBytes: 4 * 1024 * 1024,
-    fallback: ({ url }, response) => probe(url, response as ServerResponse, isReady),
+    fallback: ({ url }, response) => {
+      if (metrics && url?.split("?")[0] === "/metrics") void scrape(metrics, response as ServerResponse);
+      else probe(url, response as ServerResponse, isReady);
+    },
   });
   const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS }, handler);
   const { host, port } = parseAddress(address);
@@ -72,6 +83,15 @@ function probe(url: string | undefined, response: ServerResponse, isReady: () =>
   if (path === "/healthz") return answer(response, 200, "ok");
   if (path === "/readyz") return isReady() ? answer(response, 200, "ok") : answer(response, 503, "not ready");
   return answer(response, 404, "not found; calls are POST /convoke.v1.<Service>/<Method>");
+}
+
+async function scrape(metrics: Pick<Metrics, "render">, response: ServerResponse) {
+  try {
+    const { contentType, text } = await metrics.render();
+    response.writeHead(200, { "content-type": contentType }).end(text);
+  } catch {
+    answer(response, 500, "the metrics could not be read");
+  }
 }
 
 function answer(response: ServerResponse, status: number, text: string) {
