@@ -66,9 +66,12 @@ export async function writeBatch(
         signal,
       );
     } catch (err) {
-      unknown += 1;
-      if (!(err instanceof StoreError) || err.code !== "unknown_outcome" || unknown === MAX_UNKNOWN)
-        throw err;
+      if (!(err instanceof StoreError)) throw err;
+      if (err.code === "unknown_outcome") unknown += 1;
+      else if (unknown === 0) throw err;
+      // That this try did nothing says nothing of the one before.
+      else throw new StoreError("unknown_outcome", "an earlier try may have been written", { cause: err });
+      if (unknown === MAX_UNKNOWN) throw err;
       continue;
     }
     revision = result.revision;
