@@ -115,6 +115,8 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
         const change = changes[place - dropped];
         if (change) {
           place += 1;
+          // Another replica may have handed out a revision that this one had yet to see.
+          if (change.revision <= sent) continue;
           sent = change.revision;
           yield change;
         } else if (progressDue && known >= sent) {

@@ -18,8 +18,8 @@ import type { KeyValue, StoreEvent } from "../store/store.ts";
 import { type ChangeLog, createChangeLog } from "./change-log.ts";
 import { type ConferenceEntry, readConferenceEntry, type Status } from "./conference-entry.ts";
 
-// The package is CommonJS; its default export is one level deeper under Node's ESM.
-const BTree = BTreeModule.default;
+// The package is CommonJS: its default export is one level deeper under Node's ESM, and not where a tool unwraps it.
+const BTree = "default" in BTreeModule ? BTreeModule.default : (BTreeModule as never);
 
 export interface DispatcherEntry {
   readonly dispatcher: Dispatcher;
