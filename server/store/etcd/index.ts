@@ -1,0 +1,1 @@
+export { createEtcdStore, type EtcdStoreOptions } from "./etcd-store.ts";
