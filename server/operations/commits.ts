@@ -6,7 +6,8 @@ import type { NewDispatch } from "../../proto/gen/convoke/v1/dispatcher_service_
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { judgeDispatch, type Refusal } from "../dispatch/judge-dispatch.ts";
 import { dispatchRecord, encodeRecord } from "../dispatch/records.ts";
-import type { ConditionalWrite, Fence } from "../store/conditional-writes.ts";
+import type { ConditionalWrite, Fence, WriteResult } from "../store/conditional-writes.ts";
+import { StoreError } from "../store/store.ts";
 import { reservationFences } from "./capacity-fence.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
 import { requireEpoch } from "./registrations.ts";
@@ -111,7 +112,14 @@ export function createCommits(context: OperationContext): Commits {
       const value = encodeRecord(dispatchRecord(entry, dispatch, settings.graceMs, writer));
       return [{ key: keys.conference(entry.id), modRevision: entry.modRevision, value }];
     });
-    const result = await context.write("commit", fences, writes, signal);
+    let result: WriteResult;
+    try {
+      result = await context.write("commit", fences, writes, signal);
+    } catch (err) {
+      // The store has just learned that it takes fewer, and the next batch is chosen by that.
+      if (err instanceof StoreError && err.code === "too_many_operations") return "some";
+      throw err;
+    }
     await catchUp(context, result.revision, signal);
     if (result.fenced) return "fenced";
     return result.written.size === writes.length ? "all" : "some";

@@ -29,11 +29,15 @@ export interface Store {
    *
    * @throws {StoreError} `too_many_operations` above `maxOperations` of compares or of either branch,
    * `lease_not_found` when a put names a lease that is gone (nothing was written), `invalid` for a key written twice,
-   * `no_space`, `unavailable` when nothing was written, `unknown_outcome` when it may or may not have been.
+   * `unavailable` when nothing was written, `unknown_outcome` when it may or may not have been, `no_space` when the store
+   * is full: then nothing was written either, except perhaps by the very transactions that filled it.
    */
   txn(request: TxnRequest, signal?: AbortSignal): Promise<TxnResult>;
 
-  /** How many compares, and how many operations in either branch, one transaction may have. etcd's default is 128. */
+  /**
+   * How many compares, and how many operations in either branch, one transaction may have. etcd's default is 128. May
+   * sink when a cluster refuses fewer with `too_many_operations`; it is what the cluster takes by the time of that error.
+   */
   readonly maxOperations: number;
 
   /**

@@ -5,7 +5,7 @@ import { MAX_OPERATIONS } from "../validation.ts";
 /**
  * How many operations the cluster takes in one transaction. etcd does not tell (`--max-txn-ops`), so its default is
  * assumed until it refuses fewer; then the limit is found by halves, with transactions that only read. It never rises
- * again: members may be set differently, and a smaller transaction is always right.
+ * again: members may be set differently, and a smaller transaction is always right. Nor does it sink below 4.
  */
 export interface OperationLimit {
   readonly current: number;
@@ -13,10 +13,13 @@ export interface OperationLimit {
   learn(refused: TxnRequest, signal?: AbortSignal): Promise<void>;
 }
 
+/** The longest indivisible transaction: a commit compares its dispatcher, a server, its reservation and a conference. */
+const MIN_OPERATIONS = 4;
+
 /** @param read runs a transaction that only reads */
 export function createOperationLimit(
   read: (request: TxnRequest, signal?: AbortSignal) => Promise<unknown>,
-  logger: Logger | undefined,
+  logger: Logger,
 ): OperationLimit {
   let current = MAX_OPERATIONS;
   let search: Promise<void> | undefined;
@@ -42,8 +45,11 @@ export function createOperationLimit(
       }
     } finally {
       // When the search is cut short, what is known so far still holds.
-      current = Math.min(current, Math.max(accepted, Math.floor(tooMany / 2)));
-      logger?.info({ maxOperations: current }, "etcd takes fewer operations in a transaction");
+      const found = Math.max(accepted, Math.floor(tooMany / 2));
+      current = Math.min(current, Math.max(found, MIN_OPERATIONS));
+      const fields = { maxOperations: found };
+      if (found >= MIN_OPERATIONS) logger.info(fields, "etcd takes fewer operations in a transaction");
+      else logger.error(fields, "etcd takes too few operations in a transaction, raise --max-txn-ops");
     }
   }
 
