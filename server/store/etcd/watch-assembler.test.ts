@@ -17,6 +17,13 @@ function put(key: string, revision: number): IEvent {
   return { type: "Put", kv, prev_kv: kv };
 }
 
+/** As etcd sends it: everything but key and revision is left at its default. */
+function remove(key: string, revision: number): IEvent {
+  const { kv } = put(key, revision);
+  const gone = { ...kv, value: Buffer.alloc(0), create_revision: "0", version: "0", lease: "0" };
+  return { type: "Delete", kv: gone, prev_kv: gone };
+}
+
 const show = (batch: WatchBatch | undefined) =>
   batch && [Number(batch.revision), ...batch.events.map(({ kv }) => `${kv.key}@${kv.modRevision}`)];
 
@@ -73,7 +80,7 @@ describe("watch assembler", () => {
 
   it("describes a delete by key and revision", () => {
     const assembler = createWatchAssembler(1n);
-    const batch = assembler.take({ events: [{ ...put("a", 4), type: "Delete" }], fragment: false });
+    const batch = assembler.take({ events: [remove("a", 4)], fragment: false });
     expect(batch?.events).toEqual([
       {
         type: "delete",

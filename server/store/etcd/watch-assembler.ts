@@ -1,5 +1,6 @@
 import type { IEvent, IWatchResponse } from "etcd3";
 import { StoreError, type StoreEvent, type WatchBatch } from "../store.ts";
+import { toKeyValue } from "./messages.ts";
 
 /**
  * Turns what etcd sends for one watcher into batches of whole revisions, and knows where to go on after a break: behind
@@ -66,22 +67,9 @@ export function createWatchAssembler(fromRevision: bigint): WatchAssembler {
 const NO_VALUE = new Uint8Array();
 
 function toStoreEvent({ type, kv }: IEvent): StoreEvent {
-  const key = kv.key.toString();
-  const modRevision = BigInt(kv.mod_revision);
+  const described = toKeyValue(kv);
   // The stubs' types spell it differently from what they deliver.
-  if (type.toUpperCase() === "DELETE") {
-    const gone = { key, value: NO_VALUE, createRevision: 0n, modRevision, version: 0n, lease: 0n };
-    return { type: "delete", kv: gone };
-  }
-  return {
-    type: "put",
-    kv: {
-      key,
-      value: kv.value,
-      createRevision: BigInt(kv.create_revision),
-      modRevision,
-      version: BigInt(kv.version),
-      lease: BigInt(kv.lease),
-    },
-  };
+  return type.toUpperCase() === "DELETE"
+    ? { type: "delete", kv: { ...described, value: NO_VALUE } }
+    : { type: "put", kv: described };
 }

@@ -3,6 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { StoreError, type WatchBatch } from "../store.ts";
 import type { EtcdConnection, OpenStream } from "./connection.ts";
 import { CallEnded } from "./errors.ts";
+import { prefixRange } from "./messages.ts";
 import type { WatchAssembler } from "./watch-assembler.ts";
 import { answersInLine } from "./watch-progress.ts";
 import { startWatchStream } from "./watch-stream.ts";
@@ -132,23 +133,10 @@ function judgeAnswers(connection: EtcdConnection, endpoint: string, memberId: st
 }
 
 function creation(prefix: string, fromRevision: bigint): IWatchCreateRequest {
-  const key = Buffer.from(prefix);
   return {
-    // etcd has no empty key: its smallest is one zero byte.
-    key: prefix === "" ? Buffer.alloc(1) : key,
-    range_end: endOfPrefix(key),
+    ...prefixRange(prefix),
     start_revision: String(fromRevision),
     progress_notify: true,
     fragment: true,
   };
-}
-
-/** The first key behind all keys with the prefix; one zero byte when there is none. */
-function endOfPrefix(prefix: Buffer): Buffer {
-  const length = prefix.findLastIndex((byte) => byte < 0xff) + 1;
-  const end = Buffer.from(prefix.subarray(0, length));
-  const last = end.at(-1);
-  if (last === undefined) return Buffer.alloc(1);
-  end[length - 1] = last + 1;
-  return end;
 }
