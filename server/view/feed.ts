@@ -7,7 +7,8 @@ import type { View } from "./view.ts";
 
 /**
  * Keeps a view up to date: lists once, then watches. When the store is lost the view stays as it is, `fresh` turns
- * false, and watching goes on from the last revision as soon as the store is back.
+ * false, and watching goes on from the last revision as soon as the store is back. What the store gets over by itself
+ * within its own time (`Store.watch` has not thrown) is no loss.
  */
 export interface Feed {
   /** Whether the view follows the store now. */
@@ -30,6 +31,9 @@ export interface FeedOptions {
 
 /** Keeps one listing answer well below etcd's limit of 1.5 MiB a request at a few hundred bytes a key. */
 const LIST_PAGE_SIZE = 1000;
+
+/** An engine that can be cut off looks for its store for seconds before it gives up, so there is little to spare here. */
+const LONGEST_RETRY_MS = 1_000;
 
 export function createFeed({ store, keys, view, clock, logger }: FeedOptions): Feed {
   let fresh = false;
@@ -68,7 +72,7 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
     reached: (revision, signal) => until(() => view.revision >= revision, signal),
     ready: (signal) => until(() => view.revision > 0n || fresh, signal),
     async run(signal) {
-      const backoff = createBackoff();
+      const backoff = createBackoff({ maxMs: LONGEST_RETRY_MS });
       let listed = false;
       while (!signal.aborted) {
         try {
@@ -83,8 +87,12 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
         } catch (err) {
           if (signal.aborted) break;
           fresh = false;
-          if (err instanceof StoreError && err.code === "compacted") listed = false;
-          logger.warn({ err }, "store lost, serving the last view");
+          if (err instanceof StoreError && err.code === "compacted") {
+            listed = false;
+            logger.info({ err }, "the view's place in the history is compacted, listing anew");
+          } else {
+            logger.warn({ err }, "store lost, serving the last view");
+          }
           await sleep(clock, backoff.nextMs(), signal).catch(() => {});
         }
       }
