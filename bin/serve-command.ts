@@ -39,7 +39,8 @@ export function serveCommand(context: CliContext): Command {
     .addOption(
       new Option(
         "--store <location>",
-        "where to keep everything: embedded:DIR (default: embedded:$XDG_STATE_HOME/convoke)",
+        "where to keep everything: embedded:DIR (default: embedded:$XDG_STATE_HOME/convoke)\n" +
+          "or etcd://HOST:PORT[,HOST:PORT…][/PREFIX][?ca=FILE&cert=FILE&key=FILE&user=NAME&password-file=FILE]",
       ).env("CONVOKE_STORE"),
     )
     .addOption(

@@ -14,7 +14,7 @@ export interface ServeOptions {
   readonly listen: string;
   /** host:port of Connect, JSON and the probes. */
   readonly http: string;
-  /** `embedded:DIR`. */
+  /** `embedded:DIR` or `etcd://host:port[,host:port…][/prefix]`. */
   readonly store: string;
   readonly settings?: Partial<Settings>;
   readonly logger: Logger;
@@ -27,6 +27,9 @@ const STOP_GRACE_MS = 10_000;
 
 /** How long the store may take to give its first listing. */
 const READY_TIMEOUT_MS = 60_000;
+
+/** Far above what a watch takes within a data centre, far below what people notice. */
+const REPLICA_LAG_MS = 200;
 
 /** Where the embedded store lies unless told otherwise, by the XDG convention. */
 export function defaultStore(env: Readonly<Record<string, string | undefined>>): string {
@@ -42,13 +45,17 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
   const { logger } = options;
   const clock = systemClock;
   await using stack = new AsyncDisposableStack();
-  const store = await openStore(options.store, { clock, logger });
+  const { store, prefix } = await openStore(options.store, { clock, logger });
   stack.defer(() => store.close());
   const replica = createReplica({
     store,
+    prefix,
     clock,
     logger,
-    ...(options.settings ? { settings: options.settings } : {}),
+    settings: {
+      ...(store.engine === "embedded" ? {} : { replicaLagMs: REPLICA_LAG_MS }),
+      ...options.settings,
+    },
   });
 
   addProcessMetrics(replica.metrics);
@@ -75,7 +82,7 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
   stack.defer(() => http.stop(STOP_GRACE_MS));
   const grpc = await listenGrpc({ address: options.listen, services: replica.services });
   stack.defer(() => grpc.stop(STOP_GRACE_MS));
-  logger.info({ grpc: grpc.address, http: http.address, store: store.engine }, "serving");
+  logger.info({ grpc: grpc.address, http: http.address, store: store.engine, prefix }, "serving");
   options.onListening?.({ grpc: grpc.address, http: http.address });
 
   const stop = Promise.withResolvers<void>();

@@ -1,18 +1,43 @@
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logging.ts";
-import { createEmbeddedStore } from "./embedded/index.ts";
+import { DEFAULT_PREFIX } from "./keys.ts";
 import type { Store } from "./store.ts";
 
+/** A store, and where in it a deployment keeps its keys. */
+export interface OpenedStore {
+  readonly store: Store;
+  /** Under which all keys lie, for `createKeys`. */
+  readonly prefix: string;
+}
+
 /**
- * Opens the store that a location names: `embedded:DIR` keeps everything in that directory.
+ * Opens the store that a location names: `embedded:DIR` keeps everything in that directory,
+ * `etcd://host:port[,host:port…][/prefix]` in an etcd cluster, which need not be reachable yet (its options are those of
+ * `parseEtcdLocation`).
  * @throws {TypeError} when the location is not of a known form
  * @throws {StoreError} when the store cannot be opened
+ * @throws {Error} when a file that the location names cannot be read
  */
-export async function openStore(location: string, options: { clock: Clock; logger: Logger }): Promise<Store> {
-  const [scheme, directory] = splitScheme(location);
-  if (scheme === "embedded" && directory !== "") return createEmbeddedStore({ directory, ...options });
+export async function openStore(
+  location: string,
+  options: { clock: Clock; logger: Logger },
+): Promise<OpenedStore> {
+  const [scheme, rest] = splitScheme(location);
+  // Each engine is loaded when it is used: one brings a native library, the other all of etcd's protocol.
+  if (scheme === "embedded" && rest !== "") {
+    const { createEmbeddedStore } = await import("./embedded/index.ts");
+    return { store: await createEmbeddedStore({ directory: rest, ...options }), prefix: DEFAULT_PREFIX };
+  }
+  if (scheme === "etcd") {
+    const { createEtcdStore, parseEtcdLocation, readEtcdFiles } = await import("./etcd/index.ts");
+    const parsed = parseEtcdLocation(location);
+    const files = await readEtcdFiles(parsed);
+    const store = createEtcdStore({ endpoints: parsed.endpoints, ...files, ...options });
+    return { store, prefix: parsed.prefix ?? DEFAULT_PREFIX };
+  }
   throw new TypeError(
-    `not a store: ${JSON.stringify(location)}; write embedded:DIR, such as embedded:/var/lib/convoke`,
+    `not a store: ${JSON.stringify(location)}; write embedded:DIR, such as embedded:/var/lib/convoke, ` +
+      "or etcd://HOST:PORT, such as etcd://127.0.0.1:2379",
   );
 }
 

@@ -69,6 +69,9 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   "Cancelled on client": { code: "unknown_outcome" },
 };
 
+/** A request that exceeds even the transport's limit is refused by gRPC, in a text that counts bytes. */
+const TOO_LARGE = "grpc: received message larger than max";
+
 /** What is left when the text is none of etcd's: the transport failed, or something between us and etcd answered. */
 const TRANSPORT: Meaning = { code: "unknown_outcome", leave: true, reconnect: true };
 
@@ -127,6 +130,7 @@ function meaningOf(cause: unknown, text: string): Meaning {
   }
   if (cause instanceof Unreachable) return { code: "unavailable", leave: true, reconnect: true };
   const known = Object.hasOwn(MEANINGS, text) ? MEANINGS[text] : undefined;
+  if (text.startsWith(TOO_LARGE)) return { code: "invalid" };
   return known ?? REFUSED_CODES[codeOf(cause)] ?? TRANSPORT;
 }
 

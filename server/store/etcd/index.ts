@@ -1,1 +1,2 @@
 export { createEtcdStore, type EtcdStoreOptions } from "./etcd-store.ts";
+export { type EtcdLocation, parseEtcdLocation, readEtcdFiles } from "./location.ts";
