@@ -62,7 +62,9 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdCluster>
     peer: `http://127.0.0.1:${ports[2 * index + 1]}`,
   }));
   const ctlFlags = [
-    ...(options.tls ? [`--cacert=${options.tls.ca}`] : []),
+    ...(options.tls
+      ? [`--cacert=${options.tls.ca}`, `--cert=${options.tls.cert}`, `--key=${options.tls.key}`]
+      : []),
     "--command-timeout=10s",
     "--dial-timeout=2s",
   ];
