@@ -8,6 +8,8 @@ export interface Settings {
   readonly maxFailedAttempts: number;
   /** How long conferences are kept after they are over. */
   readonly retentionMs: number;
+  /** How far apart the views of replicas on one store may be, before shares are no longer exact. 0 for one replica. */
+  readonly replicaLagMs: number;
 }
 
 export const DEFAULT_SETTINGS: Settings = {
@@ -19,6 +21,8 @@ export const DEFAULT_SETTINGS: Settings = {
   maxFailedAttempts: 5,
   // A week answers most questions about what happened.
   retentionMs: 7 * 24 * 3_600_000,
+  // The embedded store has one replica.
+  replicaLagMs: 0,
 };
 
 /** Limits of requests, as documented in the contracts. */

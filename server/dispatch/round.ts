@@ -84,7 +84,7 @@ export function owedShares(accounts: RoundAccounts): number[] {
 
 /**
  * What a dispatcher that has had its share may take over: conferences that whoever they fell to has left past the
- * deadline, dealt out among all who are owed nothing.
+ * deadline, dealt out among all who are owed nothing; by their IDs, so that what others take moves none of them.
  */
 export function takeoverConferences(
   rank: number,
@@ -95,7 +95,26 @@ export function takeoverConferences(
   const prompt = owedShares(accounts)
     .map((owed, index) => (owed === 0 ? index : -1))
     .filter((index) => index >= 0);
-  const turn = prompt.indexOf(rank);
-  if (turn < 0) return [];
-  return [...due].filter(isOverdue).filter((_, index) => index % prompt.length === turn);
+  if (!prompt.includes(rank)) return [];
+  return [...due].filter(isOverdue).filter(({ id }) => takerOf(id, prompt) === rank);
+}
+
+/** By rendezvous hashing, so that a rank that joins or leaves moves only what falls to it. */
+function takerOf(id: string, ranks: readonly number[]): number | undefined {
+  let taker: number | undefined;
+  let highest = -1;
+  for (const rank of ranks) {
+    const hash = hashOf(`${rank}/${id}`);
+    if (hash > highest) [taker, highest] = [rank, hash];
+  }
+  return taker;
+}
+
+/** FNV-1a, 32 bits. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index++) {
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0;
+  }
+  return hash;
 }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { dealtTo, fairShares } from "./share.ts";
+import { fairShares, handOf } from "./share.ts";
 
 const total = fc.nat({ max: 100_000 });
 const weights = fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: 1, maxLength: 60 });
@@ -42,27 +42,53 @@ describe("fair shares (I4)", () => {
   });
 });
 
-describe("the deal", () => {
-  it("gives every item to exactly one rank, and each rank what it is owed", () => {
+describe("a hand", () => {
+  const debts = fc.array(fc.nat({ max: 40 }), { minLength: 1, maxLength: 12 });
+  const deals = fc.array(fc.option(fc.nat({ max: 14 })), { maxLength: 600 });
+
+  it("gives no item to two ranks, to each no more than it is owed, and all that is owed when there is enough", () => {
     fc.assert(
-      fc.property(
-        fc.array(fc.nat({ max: 40 }), { minLength: 1, maxLength: 12 }),
-        fc.nat({ max: 20 }),
-        (owed, extra) => {
-          const items = Array.from({ length: sum(owed) + extra }, (_, index) => index);
-          const hands = owed.map((_, rank) => dealtTo(rank, items, owed));
-          expect(hands.map((hand) => hand.length)).toEqual(owed);
-          expect(hands.flat().sort((a, b) => a - b)).toEqual(items.slice(0, sum(owed)));
-        },
-      ),
+      fc.property(debts, deals, (owed, fallen) => {
+        const items = fallen.map((_, index) => index);
+        const rankOf = (item: number) => fallen[item] ?? undefined;
+        const hands = owed.map((_, rank) => {
+          const { dealt, rest } = handOf(rank, items, owed, rankOf);
+          return [...dealt, ...rest];
+        });
+        expect(new Set(hands.flat()).size).toBe(hands.flat().length);
+        hands.forEach((hand, rank) => {
+          expect(hand.length).toBeLessThanOrEqual(owed[rank] ?? 0);
+        });
+        expect(hands.flat().length).toBe(Math.min(sum(owed), items.length));
+      }),
     );
   });
 
-  it("gives position p to rank p mod N when all are owed the same", () => {
-    expect(dealtTo(1, ["a", "b", "c", "d", "e", "f"], [2, 2, 2])).toEqual(["b", "e"]);
+  it("stays the same while others take theirs, in whatever order and however much at a time", () => {
+    fc.assert(
+      fc.property(debts, deals, fc.array(fc.tuple(fc.nat(), fc.nat({ max: 5 }))), (owed, fallen, moves) => {
+        const rankOf = (item: number) => fallen[item] ?? undefined;
+        let items = fallen.map((_, index) => index);
+        const left = [...owed];
+        const handNow = (rank: number) => {
+          const { dealt, rest } = handOf(rank, items, left, rankOf);
+          return [...dealt, ...rest];
+        };
+        const atFirst = owed.map((_, rank) => new Set(handNow(rank)));
+        for (const [pick, count] of moves) {
+          const rank = pick % owed.length;
+          const taken = handNow(rank).slice(0, count);
+          for (const item of taken) expect(atFirst[rank]?.has(item)).toBe(true);
+          items = items.filter((item) => !taken.includes(item));
+          left[rank] = (left[rank] ?? 0) - taken.length;
+        }
+      }),
+    );
   });
 
-  it("stops when there are fewer items than owed", () => {
-    expect([0, 1].map((rank) => dealtTo(rank, ["a", "b", "c"], [5, 5]))).toEqual([["a", "c"], ["b"]]);
+  it("is what fell to the rank when deal and debts agree", () => {
+    const fallen = [0, 1, 2, 0, 1, 2, 0];
+    const rankOf = (item: number) => fallen[item];
+    expect(handOf(1, [0, 1, 2, 3, 4, 5, 6], [3, 2, 2], rankOf)).toEqual({ dealt: [1, 4], rest: [] });
   });
 });

@@ -22,26 +22,33 @@ export function fairShares(total: number, weights: readonly number[]): number[] 
 }
 
 /**
- * Deals out items in turn, rank 0 first, passing over ranks that have what they are owed, and returns those that fall
- * to one rank. At one revision every rank computes the same deal, so no two take the same item; and each gets early
- * ones and late ones alike. With equal debts position p falls to rank p mod N.
+ * What one rank takes of what is due: first what fell to it in the deal, up to what it is owed; then, where the deal and
+ * the debts differ, its part of what nobody is owed by the deal. That rest is cut into blocks in order of rank, so that
+ * it stays the same for everyone while others take theirs.
  *
- * @param items in order of start
+ * @param items in order of start; each falls to exactly one rank as far as there are debts
  * @param owed how many each rank is still owed; at least 0
+ * @param rankOf the rank an item fell to, if any
  */
-export function dealtTo<T>(rank: number, items: Iterable<T>, owed: readonly number[]): T[] {
-  const left = [...owed];
-  const mine: T[] = [];
-  let turn = 0;
-  let open = left.filter((count) => count > 0).length;
+export function handOf<T>(
+  rank: number,
+  items: Iterable<T>,
+  owed: readonly number[],
+  rankOf: (item: T) => number | undefined,
+): { readonly dealt: T[]; readonly rest: T[] } {
+  const open = [...owed];
+  const dealt: T[] = [];
+  const unowed: T[] = [];
   for (const item of items) {
-    if (open === 0 || left[rank] === 0) break;
-    while (!left[turn]) turn = (turn + 1) % left.length;
-    const rest = (left[turn] ?? 0) - 1;
-    left[turn] = rest;
-    if (rest === 0) open -= 1;
-    if (turn === rank) mine.push(item);
-    turn = (turn + 1) % left.length;
+    const to = rankOf(item);
+    const debt = to === undefined ? 0 : (open[to] ?? 0);
+    if (to === undefined || debt === 0) {
+      unowed.push(item);
+      continue;
+    }
+    open[to] = debt - 1;
+    if (to === rank) dealt.push(item);
   }
-  return mine;
+  const start = open.slice(0, Math.max(0, rank)).reduce((a, b) => a + b, 0);
+  return { dealt, rest: unowed.slice(start, start + (open[rank] ?? 0)) };
 }

@@ -12,11 +12,12 @@ import {
   roundAccounts,
   takeoverConferences,
 } from "../dispatch/round.ts";
-import { dealtTo } from "../dispatch/share.ts";
+import { handOf } from "../dispatch/share.ts";
 import { LIMITS } from "../settings.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/view.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
+import { reachNewest } from "./known-revision.ts";
 import { requireEpoch } from "./registrations.ts";
 
 export interface FetchRequest {
@@ -52,6 +53,8 @@ export function createClaims(context: OperationContext): Claims {
   return {
     async *fetch(request, callerSignal) {
       requireFresh(context);
+      // What the dispatcher claimed through another replica counts too, or it would get more than its share.
+      await reachNewest(context, callerSignal);
       await requireEpoch(context, request.dispatcherId, request.epoch, callerSignal);
       active.get(request.dispatcherId)?.abort(superseded(request.dispatcherId));
       const own = new AbortController();
@@ -68,7 +71,7 @@ export function createClaims(context: OperationContext): Claims {
     const deadlineMs = clock.monotonicMs() + request.waitMs;
     const held = [...view.claimsOf(request.dispatcherId)]
       .filter(({ claim }) => claim?.dispatcherEpoch === request.epoch)
-      .sort((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
+      .sort(byStart)
       .slice(0, request.maxTasks);
     yield* messages(held);
     let sent = held.length;
@@ -85,8 +88,10 @@ export function createClaims(context: OperationContext): Claims {
       }
       let claimedOfPlan = 0;
       const wanted = plan.conferences.slice(0, request.maxTasks - sent);
-      for (const batch of chunks(wanted, store.maxOperations - 1)) {
+      // One compare for the dispatcher, one for the round, one for each conference.
+      for (const batch of chunks(wanted, store.maxOperations - 2)) {
         const claimed = await claimBatch(request, plan.round, batch, signal);
+        if (!claimed) break;
         claimedOfPlan += claimed.length;
         sent += claimed.length;
         yield* messages(claimed);
@@ -107,7 +112,13 @@ export function createClaims(context: OperationContext): Claims {
       }
       const rank = accounts.members.findIndex((member) => member.dispatcherId === dispatcherId);
       const owed = owedShares(accounts);
-      const mine = dealtTo(rank, dueConferences(view, nowMs, windowMs), owed);
+      const due = dueConferences(view, nowMs, windowMs);
+      const { dealt, rest } = handOf(rank, due, owed, ({ id }) => view.deal.rankOf(id));
+      // Replicas may see what is dealt out anew in different orders, until all have seen the same.
+      const settledMs = clock.monotonicMs() - settings.replicaLagMs;
+      const mine = [...dealt, ...rest.filter(({ waitingSinceMs }) => waitingSinceMs <= settledMs)].sort(
+        byStart,
+      );
       if (mine.length > 0) return { round: view.round?.revision ?? 0n, conferences: mine };
       const overdueSinceMs = clock.monotonicMs() - settings.takeoverMs;
       const left = takeoverConferences(
@@ -145,6 +156,7 @@ export function createClaims(context: OperationContext): Claims {
     }
   }
 
+  /** What was claimed; undefined when nothing was, because the round is over. */
   async function claimBatch(
     { dispatcherId, epoch }: FetchRequest,
     round: bigint,
@@ -159,7 +171,11 @@ export function createClaims(context: OperationContext): Claims {
     );
     const result = await context.write(
       "claim",
-      [{ key: keys.dispatcher(dispatcherId), createRevision: epoch }],
+      [
+        { key: keys.dispatcher(dispatcherId), createRevision: epoch },
+        // A share counts in the round it was computed for, and in no later one.
+        ...(round > 0n ? [{ key: keys.round, modRevision: round }] : []),
+      ],
       open.map((entry) => ({
         key: keys.conference(entry.id),
         modRevision: entry.modRevision,
@@ -170,7 +186,7 @@ export function createClaims(context: OperationContext): Claims {
     await catchUp(context, result.revision, signal);
     if (result.fenced) {
       await requireEpoch(context, dispatcherId, epoch, signal);
-      return [];
+      return undefined;
     }
     return open
       .filter((entry) => result.written.has(keys.conference(entry.id)))
@@ -210,6 +226,10 @@ export function createClaims(context: OperationContext): Claims {
       coalescing?.clear();
     }
   }
+}
+
+function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
+  return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {

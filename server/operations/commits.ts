@@ -10,6 +10,7 @@ import type { ConditionalWrite, Fence, WriteResult } from "../store/conditional-
 import { StoreError } from "../store/store.ts";
 import { reservationFences } from "./capacity-fence.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
+import { reachKnown } from "./known-revision.ts";
 import { requireEpoch } from "./registrations.ts";
 
 export type CommitOutcome =
@@ -28,7 +29,7 @@ export interface Commits {
 }
 
 /** Conflicts with other replicas that commit to the same servers, before what is left is refused. */
-const MAX_CONFLICTS = 10;
+const MAX_CONFLICTS = 50;
 
 export function createCommits(context: OperationContext): Commits {
   const { view, keys, store, settings } = context;
@@ -38,6 +39,8 @@ export function createCommits(context: OperationContext): Commits {
     async commit(dispatcherId, epoch, dispatches, signal) {
       requireFresh(context);
       await requireEpoch(context, dispatcherId, epoch, signal);
+      // A claim made through another replica is judged once it is in this one's view.
+      await reachKnown(context, newestClaim(dispatches), signal);
       using _lock = await mutex.acquire(signal);
       const outcomes = new Map<NewDispatch, CommitOutcome>();
       for (let conflicts = 0; outcomes.size < dispatches.length; ) {
@@ -124,6 +127,11 @@ export function createCommits(context: OperationContext): Commits {
     if (result.fenced) return "fenced";
     return result.written.size === writes.length ? "all" : "some";
   }
+}
+
+/** The dispatch epoch of a claim is the revision that made it. */
+export function newestClaim(items: readonly { readonly dispatchEpoch: bigint }[]): bigint {
+  return items.reduce((newest, { dispatchEpoch }) => (dispatchEpoch > newest ? dispatchEpoch : newest), 0n);
 }
 
 const CONTENTION: Refusal = {

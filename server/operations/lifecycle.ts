@@ -8,12 +8,14 @@ import { encodeRecord } from "../dispatch/records.ts";
 import { dueConferences, hasUnplacedClaims } from "../dispatch/round.ts";
 import type { ConditionalWrite } from "../store/conditional-writes.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
-import { timeKeyAfter } from "../view/view.ts";
+import { type Round, timeKeyAfter } from "../view/view.ts";
 import { moved } from "./conferences.ts";
 import { catchUp, type OperationContext, writerOf } from "./context.ts";
+import { reachNewest } from "./known-revision.ts";
 
 /** Validity has a grace of minutes, so a second more or less does not matter. */
 const SWEEP_INTERVAL_MS = 1_000;
+const SWEEP_JITTER = 0.5;
 
 /**
  * Moves on what only time moves: an active conference whose validity has passed is ENDED, one that was never placed
@@ -32,7 +34,8 @@ export async function runLifecycle(context: OperationContext, signal: AbortSigna
       waitMs = backoff.nextMs();
       context.logger.warn({ err }, "sweep failed, trying again");
     }
-    await sleep(context.clock, waitMs, signal).catch(() => {});
+    // Replicas do not sweep together: what one has moved the others need not.
+    await sleep(context.clock, waitMs * (1 + SWEEP_JITTER * (Math.random() - 0.5)), signal).catch(() => {});
   }
 }
 
@@ -91,10 +94,11 @@ export async function runRoundKeeper(context: OperationContext, signal: AbortSig
   const backoff = createBackoff();
   while (!signal.aborted) {
     const round = view.round;
-    if (feed.fresh && round && round.members.length > 0 && isSettled(context, round.windowMs)) {
+    if (feed.fresh && round && round.members.length > 0 && isSettled(context, round)) {
       const { attemptId } = writerOf(context);
       const value = toBinary(RoundRecordSchema, create(RoundRecordSchema, { attemptId }));
       try {
+        if (!(await staysSettled(context, round, signal))) continue;
         const result = await context.write(
           "round",
           [],
@@ -114,7 +118,17 @@ export async function runRoundKeeper(context: OperationContext, signal: AbortSig
   }
 }
 
-function isSettled({ view, clock }: OperationContext, windowMs: number): boolean {
-  if (hasUnplacedClaims(view)) return false;
+/** Whether a round is still settled once all replicas have seen what this one has, and this one what they have. */
+async function staysSettled(context: OperationContext, round: Round, signal: AbortSignal): Promise<boolean> {
+  const { clock, settings } = context;
+  if (settings.replicaLagMs === 0) return true;
+  // At different times, so that one comes first and the others find it done.
+  await sleep(clock, settings.replicaLagMs * (1 + Math.random()), signal);
+  await reachNewest(context, signal);
+  return isSettled(context, round);
+}
+
+function isSettled({ view, clock }: OperationContext, { revision, windowMs }: Round): boolean {
+  if (view.round?.revision !== revision || hasUnplacedClaims(view)) return false;
   return dueConferences(view, clock.wallMs(), windowMs).next().done === true;
 }

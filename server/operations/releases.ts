@@ -2,7 +2,9 @@ import type { TaskRelease } from "../../proto/gen/convoke/v1/dispatcher_service_
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { judgeClaim, type Refusal } from "../dispatch/judge-dispatch.ts";
 import { encodeRecord, releaseRecord } from "../dispatch/records.ts";
+import { newestClaim } from "./commits.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
+import { reachKnown } from "./known-revision.ts";
 import { requireEpoch } from "./registrations.ts";
 
 /** Gives claims back. Returns why each was refused, undefined where it was released, in the order given. */
@@ -15,6 +17,7 @@ export async function releaseTasks(
 ): Promise<(Refusal | undefined)[]> {
   requireFresh(context);
   await requireEpoch(context, dispatcherId, epoch, signal);
+  await reachKnown(context, newestClaim(releases), signal);
   const { view, keys, store, settings, logger } = context;
   const outcomes = new Map<TaskRelease, Refusal | undefined>();
   const size = store.maxOperations - 1;

@@ -17,6 +17,7 @@ import type { Keys } from "../store/keys.ts";
 import type { KeyValue, StoreEvent } from "../store/store.ts";
 import { type ChangeLog, createChangeLog } from "./change-log.ts";
 import { type ConferenceEntry, readConferenceEntry, type Status } from "./conference-entry.ts";
+import { createDeal, type Deal } from "./deal.ts";
 
 // The package is CommonJS: its default export is one level deeper under Node's ESM, and not where a tool unwraps it.
 const BTree = "default" in BTreeModule ? BTreeModule.default : (BTreeModule as never);
@@ -65,6 +66,8 @@ export class View {
   /** The revision at which the registry of dispatchers last changed. */
   registryRevision = 0n;
   round: Round | undefined;
+  /** Who is to take what of the round. */
+  readonly deal: Deal = createDeal();
   /** Live registrations. */
   readonly dispatchers = new BTree<string, DispatcherEntry>();
   readonly servers = new BTree<string, ServerEntry>();
@@ -220,6 +223,16 @@ export class View {
     const { members, windowMs } = fromBinary(RoundRecordSchema, event.kv.value);
     this.round = { revision: event.kv.modRevision, members, windowMs: Number(windowMs) };
     this.#taken.clear();
+    const weights = members.map(
+      ({ dispatcherId }) => this.dispatchers.get(dispatcherId)?.dispatcher.weight ?? 1,
+    );
+    const dueUntilMs = this.#dueUntilMs();
+    const waiting = this.waiting.values();
+    this.deal.begin(weights, itemsOf(waiting, dueUntilMs));
+  }
+
+  #dueUntilMs() {
+    return this.#clock.wallMs() + (this.round?.windowMs ?? 0);
   }
 
   #statusOf(entry: ConferenceEntry): Status {
@@ -239,7 +252,8 @@ export class View {
 
   /** Looks again at conferences whose dispatcher or server has changed. Nothing is written: void is void. */
   #rejudge(entries: ReadonlySet<ConferenceEntry> | undefined) {
-    for (const entry of [...(entries ?? [])]) {
+    // In one order everywhere, for what becomes due is dealt out in this order.
+    for (const entry of [...(entries ?? [])].sort(byStart)) {
       const status = this.#statusOf(entry);
       if (status === entry.status) continue;
       const lost = entry.status === "active";
@@ -258,7 +272,10 @@ export class View {
     } else {
       this.unfinished.set(timeKey(entry.endMs, id), entry);
     }
-    if (status === "waiting") this.waiting.set(timeKey(entry.startMs, id), entry);
+    if (status === "waiting") {
+      this.waiting.set(timeKey(entry.startMs, id), entry);
+      this.deal.add({ id, isDue: entry.startMs <= this.#dueUntilMs() });
+    }
     if (status === "claimed" && claim) {
       const claims = this.#claims.get(claim.dispatcherId) ?? new Set();
       this.#claims.set(claim.dispatcherId, claims.add(entry));
@@ -331,6 +348,14 @@ export class View {
 
 const NO_ENTRIES: ReadonlySet<ConferenceEntry> = new Set();
 const NO_HOSTING: Hosting = { conferences: new Set(), reservedUnits: 0 };
+
+function* itemsOf(waiting: Iterable<ConferenceEntry>, dueUntilMs: number) {
+  for (const { id, startMs } of waiting) yield { id, isDue: startMs <= dueUntilMs };
+}
+
+function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
+  return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
+}
 
 function publish<E>(log: ChangeLog<E>, revision: bigint, events: readonly E[]) {
   if (events.length > 0) log.append(revision, events);
