@@ -131,7 +131,9 @@ export function createCommits(context: OperationContext): Commits {
 
 /** The dispatch epoch of a claim is the revision that made it. */
 export function newestClaim(items: readonly { readonly dispatchEpoch: bigint }[]): bigint {
-  return items.reduce((newest, { dispatchEpoch }) => (dispatchEpoch > newest ? dispatchEpoch : newest), 0n);
+  let newest = 0n;
+  for (const { dispatchEpoch } of items) if (dispatchEpoch > newest) newest = dispatchEpoch;
+  return newest;
 }
 
 const CONTENTION: Refusal = {

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { fairShares } from "../dispatch/share.ts";
-import { createDeal, type DealItem } from "./deal.ts";
+import { createDeal, type DealtItem } from "./deal.ts";
 
-const due = (id: string): DealItem => ({ id, isDue: true });
-const later = (id: string): DealItem => ({ id, isDue: false });
+const due = (id: string): DealtItem => ({ id, isDue: true });
+const later = (id: string): DealtItem => ({ id, isDue: false });
 const many = (count: number, prefix: string, item = due) =>
   Array.from({ length: count }, (_, index) => item(`${prefix}${index}`));
 
