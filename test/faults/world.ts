@@ -13,7 +13,7 @@ import { createKeys } from "../../server/store/keys.ts";
 import type { Operation, Store, TxnResult } from "../../server/store/store.ts";
 import { createFeed, type Feed } from "../../server/view/feed.ts";
 import { View } from "../../server/view/view.ts";
-import { within } from "../conformance/harness.ts";
+import { eventually, within } from "../conformance/harness.ts";
 
 export const keys = createKeys();
 
@@ -47,13 +47,14 @@ export interface Follower extends AsyncDisposable {
   readonly feed: Feed;
 }
 
-/** A view that follows a store, as a replica's does; ready when this resolves. */
+/** A view that follows a store, as a replica's does; fresh when this resolves. */
 export async function follow(store: Store, clock: Clock = systemClock): Promise<Follower> {
   const view = new View(keys, clock);
   const feed = createFeed({ store, keys, view, clock, logger: pino({ level: "silent" }) });
   const controller = new AbortController();
   const running = feed.run(controller.signal);
   await within("the first view", feed.ready(controller.signal));
+  await eventually("the view is fresh", async () => feed.fresh);
   return {
     view,
     feed,
