@@ -13,17 +13,14 @@ export type EtcdStoreOptions = Omit<EtcdConnectionOptions, "clock"> & {
   readonly clock?: Clock;
 };
 
-/**
- * For reads, which go to another member after it. Shorter than the pause of a leader's election, longer than that of a
- * busy disk.
- */
+/** For reads, which go to another member after it. Longer than the pause of a busy disk. */
 const READ_TIMEOUT_MS = 2_500;
 
 /**
- * For writes, whose outcome is unknown after it. A new leader stands within 3 s of the old one's death, and a write that
- * waits for it should land; etcd itself gives up after 7 s.
+ * For writes, whose outcome is unknown after it. What a member has sent on to a leader that died is lost, and etcd tells
+ * so only after 7 s; what waits for the new leader, who stands within about 2 s, should land.
  */
-const WRITE_TIMEOUT_MS = 5_000;
+const WRITE_TIMEOUT_MS = 3_000;
 
 /**
  * A store on an etcd cluster of version 3.4 or newer. It connects when first used, so that a cluster that is down is

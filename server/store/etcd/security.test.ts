@@ -95,7 +95,7 @@ describe("an etcd with TLS and passwords", () => {
         const { value: batch } = await iterator.next();
         seen.push(...(batch?.events ?? []).map((event: StoreEvent) => event.kv.modRevision));
       }
-      expect(seen).toEqual([later[0].revision, later[1].revision].sort());
+      expect(seen).toEqual([later[0].revision, later[1].revision].sort((a, b) => Number(a - b)));
       controller.abort();
 
       await passTime(EXPIRED_MS);
