@@ -178,3 +178,64 @@ describe("watch", () => {
     expect(spare.counts.toClient).toBeGreaterThan(0);
   });
 });
+
+describe("watch, with etcd set up otherwise", () => {
+  it("tells of progress that etcd tells of, so that a quiet watch keeps its place", async () => {
+    await using etcd = await startEtcd({ flags: ["--experimental-watch-progress-notify-interval=100ms"] });
+    const connection = connectEtcd({ endpoints: etcd.endpoints, clock, logger });
+    const controller = new AbortController();
+    const put = async (key: string) => {
+      const { header } = await connection.unary({ changes: true, timeoutMs: 10_000 }, (stubs) =>
+        stubs.kv.put({ key: Buffer.from(key), value: Buffer.from("v") }),
+      );
+      return BigInt(header.revision);
+    };
+    const fromRevision = (await put("quiet/1")) + 1n;
+    const watch = createWatcher({ connection, clock, logger })(
+      { prefix: "quiet/", fromRevision },
+      controller.signal,
+    );
+    await within("the first batch", watch.next());
+    const elsewhere = await put("loud/1");
+    expect(await within("progress", watch.next())).toEqual({
+      done: false,
+      value: { revision: elsewhere, events: [] },
+    });
+    const last = await put("quiet/2");
+    const { value } = await within("the event", watch.next());
+    expect(value).toMatchObject({ revision: last, events: [{ kv: { key: "quiet/2" } }] });
+    controller.abort();
+    await connection.close();
+  });
+
+  it("gets a new token when etcd has forgotten the old one", async () => {
+    await using etcd = await startEtcd();
+    for (const command of [
+      "user add root:secret",
+      "role add root",
+      "user grant-role root root",
+      "auth enable",
+    ])
+      await etcd.ctl(...command.split(" "));
+    const auth = { user: "root", password: "secret" };
+    const connection = connectEtcd({ endpoints: etcd.endpoints, auth, clock, logger });
+    const watch = createWatcher({ connection, clock, logger });
+    const signal = new AbortController().signal;
+    const batches = watch({ prefix: "", fromRevision: 1n }, signal);
+    const first = batches.next();
+    // Tokens are in the member's memory only.
+    await within("the first batch", first);
+    await etcd.members[0]?.kill();
+    await etcd.members[0]?.start();
+    await eventually("a write", () =>
+      etcd.ctl("--user=root:secret", "put", "a", "1").then(
+        () => true,
+        () => false,
+      ),
+    );
+    const { value } = await within("the event", batches.next());
+    expect(value?.events.map(({ kv }) => kv.key)).toEqual(["a"]);
+    await connection.close();
+    expect(await within("the end", batches.next())).toMatchObject({ done: true });
+  });
+});
