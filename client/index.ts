@@ -77,6 +77,7 @@ export {
   createConvokeClient,
   DEFAULT_ENDPOINT,
 } from "./transport/client.ts";
+export type { Endpoints } from "./transport/endpoints.ts";
 export {
   type WatchOptions,
   type WatchUpdate,

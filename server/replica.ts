@@ -9,6 +9,7 @@ import { DispatcherService } from "../proto/gen/convoke/v1/dispatcher_service_pb
 import { ServerService } from "../proto/gen/convoke/v1/server_service_pb.js";
 import type { OperationContext } from "./operations/context.ts";
 import { runLifecycle, runRoundKeeper } from "./operations/lifecycle.ts";
+import { reachingKnown } from "./rpc/known-revision.ts";
 import { addViewMetrics, countWrites } from "./rpc/metrics.ts";
 import { createConferenceService } from "./services/conference-service.ts";
 import { createDispatcherService } from "./services/dispatcher-service.ts";
@@ -64,7 +65,9 @@ export function createReplica({ store, clock, logger, prefix, settings }: Replic
     mounted(ServerService, createServerService(context)),
   ];
   return {
-    services: services.map((service) => instrumented(service, logger, clock, metrics.callServed)),
+    services: services.map((service) =>
+      instrumented(reachingKnown(service, context), logger, clock, metrics.callServed),
+    ),
     metrics,
     get fresh() {
       return feed.fresh;

@@ -2,6 +2,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { formatAddress, parseAddress } from "../../common/address.ts";
 import { createValidator, isId } from "../../common/rpc/validator.ts";
 import { DEFAULT_ENDPOINT } from "../transport/client.ts";
+import { type Endpoints, parseEndpoints } from "../transport/endpoints.ts";
 
 /** The kinds of conference servers an agent can drive. */
 export const DRIVERS = ["loopback"] as const;
@@ -26,8 +27,8 @@ export interface AgentOptions {
   readonly region?: string;
   /** Labels that conferences may require, prefer or avoid. */
   readonly labels?: Readonly<Record<string, string>>;
-  /** host:port of the control plane. Default 127.0.0.1:7400. */
-  readonly endpoint?: string;
+  /** host:port of the control plane, of several replicas with commas between or as a list. Default 127.0.0.1:7400. */
+  readonly endpoint?: Endpoints;
   /** host:port for the rooms of the loopback driver. Default: the host of `listen` and a free port. */
   readonly roomsListen?: string;
   /**
@@ -46,7 +47,8 @@ export interface CompiledAgentOptions {
   readonly driver: DriverName;
   readonly region: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly endpoint: string;
+  /** host:port of each replica. */
+  readonly endpoint: readonly string[];
   readonly roomsListen: string;
   readonly roomsAdvertise: string;
 }
@@ -95,8 +97,7 @@ export function compileAgentOptions(options: AgentOptions): CompiledAgentOptions
     if (isAnyHost(parseAddress(address).host))
       throw new TypeError(`${name}: nobody can reach ${address}; give a host that others can`);
   }
-  const endpoint = options.endpoint ?? DEFAULT_ENDPOINT;
-  parseAddress(endpoint);
+  const endpoint = Object.freeze(parseEndpoints(options.endpoint ?? DEFAULT_ENDPOINT));
   return Object.freeze({
     id,
     capacity,

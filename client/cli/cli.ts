@@ -91,7 +91,7 @@ Exit codes:
   130  interrupted by Ctrl-C (143 by SIGTERM)
 
 Environment:
-  CONVOKE_ENDPOINT   the control plane's gRPC address, unless --endpoint is given
+  CONVOKE_ENDPOINT   gRPC address of the control plane, or addresses of its replicas, unless --endpoint is given
   CONVOKE_DEBUG      when set, errors come with their stack
 
 Examples:

@@ -38,7 +38,10 @@ export interface CliContext {
 /** Where `convoke serve` listens unless told otherwise. The same as the client's default, without loading the client. */
 const DEFAULT_ENDPOINT = "127.0.0.1:7400";
 
-/** The control plane's host:port: `--endpoint` before or after the command's name, else CONVOKE_ENDPOINT, else the default. */
+/**
+ * The control plane's host:port, of several replicas with commas between: `--endpoint` before or after the command's
+ * name, else CONVOKE_ENDPOINT, else the default.
+ */
 export function endpointOf(context: Pick<CliContext, "env">, command: Command): string {
   const { endpoint } = command.optsWithGlobals<{ endpoint?: string }>();
   return endpoint ?? (context.env.CONVOKE_ENDPOINT || DEFAULT_ENDPOINT);

@@ -2,6 +2,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { parseAddress } from "../../common/address.ts";
 import type { Clock } from "../../common/clock.ts";
 import type { LogLevel } from "../../common/logging.ts";
+import { parseEndpoints } from "../transport/endpoints.ts";
 
 /** Listed here again because loading the logger takes longer than printing `--help`. */
 const LOG_LEVELS = [
@@ -18,12 +19,12 @@ const LOG_LEVELS = [
 export const OUTPUT_FORMATS = ["table", "json", "yaml"] as const;
 export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
 
-/** `--endpoint host:port`; read it with `endpointOf`, which knows the environment and the default. */
+/** `--endpoint host:port,…`; read it with `endpointOf`, which knows the environment and the default. */
 export function endpointOption(): Option {
   return new Option(
-    "--endpoint <host:port>",
-    "gRPC address of the control plane (env: CONVOKE_ENDPOINT, default: 127.0.0.1:7400)",
-  ).argParser(parseHostPort);
+    "--endpoint <host:port,...>",
+    "gRPC address of the control plane, of each replica with commas between (env: CONVOKE_ENDPOINT, default: 127.0.0.1:7400)",
+  ).argParser(parseEndpointList);
 }
 
 /** `-o, --output table|json|yaml`, as `output`. */
@@ -38,6 +39,18 @@ export function logLevelOption(fallback: LogLevel = "info"): Option {
   return new Option("--log-level <level>", "least severe level to log, on standard error")
     .choices(LOG_LEVELS)
     .default(fallback);
+}
+
+/** host:port of one or several replicas, with commas between, as it was written. */
+function parseEndpointList(text: string): string {
+  try {
+    parseEndpoints(text);
+  } catch {
+    throw new InvalidArgumentError(
+      "Write host:port, such as 127.0.0.1:7400, or several with commas between.",
+    );
+  }
+  return text;
 }
 
 /** host:port, as it was written. */

@@ -1,13 +1,13 @@
-import { parseAddress } from "../../common/address.ts";
 import { isId } from "../../common/rpc/validator.ts";
 import { DEFAULT_ENDPOINT } from "../transport/client.ts";
+import { type Endpoints, parseEndpoints } from "../transport/endpoints.ts";
 
 /** What a person sets of a dispatcher. */
 export interface DispatcherOptions {
   /** The dispatcher's ID: 1 to 63 of `a-z 0-9 - . _`. No two processes may use the same. */
   readonly id: string;
-  /** host:port of the control plane's gRPC port. Default 127.0.0.1:7400. */
-  readonly endpoint?: string;
+  /** host:port of the control plane, of several replicas with commas between or as a list. Default 127.0.0.1:7400. */
+  readonly endpoint?: Endpoints;
   /** How long before its start a conference is placed, 0 to 24 h. Default 10 min. */
   readonly windowMs?: number;
   /** How often the share is asked for, 100 ms to 60 s. Default 1 s. */
@@ -25,7 +25,10 @@ export interface DispatcherOptions {
 }
 
 /** The same with every value set. */
-export type CompiledDispatcherOptions = Readonly<Required<DispatcherOptions>>;
+export type CompiledDispatcherOptions = Readonly<Required<Omit<DispatcherOptions, "endpoint">>> & {
+  /** host:port of each replica. */
+  readonly endpoint: readonly string[];
+};
 
 /** The scheduling window that the contract has as its default. */
 export const DEFAULT_WINDOW_MS = 600_000;
@@ -64,7 +67,6 @@ export function compileDispatcherOptions(options: DispatcherOptions): CompiledDi
       `not a dispatcher ID: ${JSON.stringify(id)}; use 1 to 63 of a-z 0-9 - . _, beginning and ending with a letter or digit`,
     );
   }
-  parseAddress(endpoint);
   const number = (key: keyof typeof RANGES) => {
     const { min, max, fallback } = RANGES[key];
     const value = options[key];
@@ -76,7 +78,7 @@ export function compileDispatcherOptions(options: DispatcherOptions): CompiledDi
   };
   return Object.freeze({
     id,
-    endpoint,
+    endpoint: Object.freeze(parseEndpoints(endpoint)),
     labels: Object.freeze({ ...labels }),
     windowMs: number("windowMs"),
     tickMs: number("tickMs"),

@@ -19,9 +19,14 @@ import {
 import { createMethodUrl, runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import * as grpc from "@grpc/grpc-js";
+import { askHealth, type Health, isConnected } from "./connectivity.ts";
 
 /** A Connect transport over a grpc-js channel: typed clients, with the channel's reconnects and keepalive. */
 export interface GrpcTransport extends Transport {
+  /** Connects if need be, and tells within `timeoutMs` whether there is a connection. */
+  connected(timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
+  /** What the server says of itself within `timeoutMs`. */
+  health(timeoutMs: number): Promise<Health>;
   /** Closes the channel; calls under way fail with CANCELLED. */
   close(): void;
 }
@@ -32,11 +37,19 @@ export interface GrpcTransportOptions {
   /** The deadline of calls that bring none, in milliseconds. Streams have none unless given. Default 10,000. */
   readonly defaultTimeoutMs?: number;
   readonly interceptors?: readonly Interceptor[];
+  /** HTTP/2 pings, by which a server that vanished without a word is noticed. Default: every 10 s, 5 s to answer. */
+  readonly keepalive?: Keepalive;
 }
 
-/** HTTP/2 pings, so that a server that vanished without a word fails the calls within 15 s, idle streams included. */
-const KEEPALIVE_TIME_MS = 10_000;
-const KEEPALIVE_TIMEOUT_MS = 5_000;
+export interface Keepalive {
+  readonly everyMs: number;
+  /** A ping that is not answered by then cuts the connection, and fails the calls and streams on it. */
+  readonly timeoutMs: number;
+}
+
+/** Where there is no other server to turn to, patience costs nothing. */
+const PATIENT_KEEPALIVE: Keepalive = { everyMs: 10_000, timeoutMs: 5_000 };
+
 /** A server that comes back is found again within about a second. */
 const MAX_RECONNECT_BACKOFF_MS = 1_000;
 
@@ -45,9 +58,10 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 export function createGrpcTransport(options: GrpcTransportOptions): GrpcTransport {
   const interceptors = [...(options.interceptors ?? [])];
   const defaultTimeoutMs = options.defaultTimeoutMs ?? DEFAULT_TIMEOUT_MS;
+  const keepalive = options.keepalive ?? PATIENT_KEEPALIVE;
   const client = new grpc.Client(options.address, grpc.credentials.createInsecure(), {
-    "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
-    "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+    "grpc.keepalive_time_ms": keepalive.everyMs,
+    "grpc.keepalive_timeout_ms": keepalive.timeoutMs,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
@@ -168,6 +182,9 @@ export function createGrpcTransport(options: GrpcTransportOptions): GrpcTranspor
         },
       });
     },
+
+    connected: (timeoutMs, signal) => isConnected(client, timeoutMs, signal),
+    health: (timeoutMs) => askHealth(client, timeoutMs),
 
     close() {
       client.close();

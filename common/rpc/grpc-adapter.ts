@@ -57,7 +57,8 @@ function unaryHandler(
   return async (call, callback) => {
     const context = contextOf(call, method, shutdownSignal);
     try {
-      callback(null, create(method.output, await impl(call.request, context)));
+      const response = create(method.output, await impl(call.request, context));
+      callback(null, response, metadataOf(context.responseTrailer));
     } catch (err) {
       callback(toServiceError(toStatus(err)));
     } finally {
@@ -141,6 +142,14 @@ function headersOf(metadata: grpc.Metadata): Headers {
       headers.append(key, typeof value === "string" ? value : encodeBinaryHeader(value));
   }
   return headers;
+}
+
+function metadataOf(headers: Headers): grpc.Metadata {
+  const metadata = new grpc.Metadata();
+  headers.forEach((value, key) => {
+    metadata.add(key, value);
+  });
+  return metadata;
 }
 
 /** The same status, message and details that Connect would put into the trailers. */

@@ -39,13 +39,23 @@ export function writerOf({ clock }: OperationContext): Writer {
 /** @throws {ConnectError} UNAVAILABLE while the view does not follow the store: nothing is decided on a stale view */
 export function requireFresh({ feed }: OperationContext): void {
   if (!feed.fresh)
-    throw storeUnavailable("the store is not reachable; reads are served from the last known state");
+    throw storeUnavailable("the store is not reachable; reads are served from the last known state", {
+      effect: "none",
+    });
 }
 
-export function storeUnavailable(message: string, cause?: unknown) {
+/**
+ * @param effect `none` when the call has certainly changed nothing by then: it may be sent again, through another
+ *   replica. Told in ErrorInfo.
+ */
+export function storeUnavailable(
+  message: string,
+  { cause, effect }: { readonly cause?: unknown; readonly effect?: "none" } = {},
+) {
   return statusError(Code.Unavailable, ErrorReason.STORE_UNAVAILABLE, message, {
     retryAfterMs: STORE_RETRY_MS,
     cause,
+    ...(effect ? { metadata: { effect } } : {}),
   });
 }
 

@@ -16,7 +16,7 @@ const MESSAGES: Partial<Record<StoreErrorCode, string>> = {
 export function fromStoreError(err: unknown): unknown {
   if (!(err instanceof StoreError)) return err;
   const message = MESSAGES[err.code];
-  if (message) return storeUnavailable(message, err);
+  if (message) return storeUnavailable(message, { cause: err });
   return statusError(Code.Internal, ErrorReason.INTERNAL, "internal error; the log of the server says more", {
     cause: err,
   });
