@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { writeBatch } from "../../server/store/conditional-writes.ts";
 import { type Store, StoreError, type StoreEvent } from "../../server/store/store.ts";
+import type { Feed } from "../../server/view/feed.ts";
 import {
   bytes,
   describeEvent,
@@ -57,6 +58,18 @@ async function probe(store: Store, name: string, calls: Call[], signal: AbortSig
     await new Promise((resolve) => setTimeout(resolve, PROBE_INTERVAL_MS));
   }
   await Promise.all(probes);
+}
+
+/** Adds up how long a view was stale. */
+async function watchFreshness(feed: Feed, report: (staleMs: number) => void, signal: AbortSignal) {
+  let staleMs = 0;
+  for (let lastMs = performance.now(); !signal.aborted; ) {
+    await new Promise((resolve) => setTimeout(resolve, PROBE_INTERVAL_MS));
+    const nowMs = performance.now();
+    if (!feed.fresh) staleMs += nowMs - lastMs;
+    lastMs = nowMs;
+  }
+  report(staleMs);
 }
 
 /** When the first write was acknowledged of those that began after the fault, and how long the slowest call took. */
@@ -116,7 +129,9 @@ describe("a cluster whose leader fails while writes go on", () => {
           if (events.some(({ kv }) => kv.key === "end")) break;
         }
       });
-      const writers = clients.flatMap(({ store, calls }, index) => [
+      const staleMs = clients.map(() => 0);
+      const writers = clients.flatMap(({ store, calls, feed }, index) => [
+        watchFreshness(feed, (ms) => (staleMs[index] = ms), stop.signal),
         probe(store, `${index}.probe`, calls, stop.signal),
         ...Array.from({ length: WRITERS }, (_, n) => writeOn(store, `${index}.${n}`, calls, stop.signal)),
       ]);
@@ -140,7 +155,9 @@ describe("a cluster whose leader fails while writes go on", () => {
       await within("the last writes", Promise.all(writers));
       for (const [index, { calls }] of clients.entries()) {
         const where = index === 0 ? "leader" : "follower";
-        console.log(`${how}: client of the ${where}: ${describeRecovery(calls, faultMs)}`);
+        console.log(
+          `${how}: client of the ${where}: ${describeRecovery(calls, faultMs)}, view stale for ${Math.round(staleMs[index] ?? 0)} ms`,
+        );
       }
 
       await using direct = openEtcd(etcd.endpoints);
