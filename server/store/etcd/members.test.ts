@@ -12,20 +12,23 @@ const silent = createLogger("test", "silent");
 const put = (store: Store, key: string) =>
   store.txn({ compare: [], then: [{ put: { key, value: Buffer.from(key) } }] });
 
-/** Puts until one is acknowledged; others may fail, but only as the interface allows. */
-async function putUntilWritten(store: Store, key: string) {
+/** Calls until there is an answer; other calls may fail, but only as the interface allows during an outage. */
+async function untilAnswered<T>(call: (attempt: number) => Promise<T>): Promise<T> {
   const deadlineMs = performance.now() + 30_000;
   for (let attempt = 0; performance.now() < deadlineMs; attempt++) {
     try {
-      return await put(store, `${key}-${attempt}`);
+      return await call(attempt);
     } catch (err) {
       if (!(err instanceof StoreError)) throw err;
       expect(["unavailable", "unknown_outcome"]).toContain(err.code);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
-  throw new Error("never written");
+  throw new Error("never answered");
 }
+
+const putUntilWritten = (store: Store, key: string) =>
+  untilAnswered((attempt) => put(store, `${key}-${attempt}`));
 
 describe("an endpoint that is dead", () => {
   let cluster: EtcdCluster;
@@ -83,7 +86,7 @@ describe("an endpoint that is dead", () => {
       await member?.start();
       await putUntilWritten(store, "back");
       expect((await store.range({ key: "a" })).kvs).toHaveLength(1);
-      expect(await store.leaseKeepalive(leaseId)).toMatchObject({ leaseId });
+      expect(await untilAnswered(() => store.leaseKeepalive(leaseId))).toMatchObject({ leaseId });
       expect((await store.range({ prefix: "lost-" })).kvs).toEqual([]);
     } finally {
       await store.close();
@@ -145,8 +148,8 @@ describe("a cluster of three", () => {
     await store.leaseKeepalive(leaseId);
     await strike(leader);
     const [renewed, read, after] = await Promise.all([
-      renewUntilDone(store, leaseId),
-      store.range({ key: "before" }).catch(() => store.range({ key: "before" })),
+      untilAnswered(() => store.leaseKeepalive(leaseId)),
+      untilAnswered(() => store.range({ key: "before" })),
       putUntilWritten(store, "after"),
     ]);
     expect(renewed).toMatchObject({ leaseId });
@@ -174,22 +177,9 @@ describe("a cluster of three", () => {
     await expect(store.range({ key: "before" })).rejects.toMatchObject({ code: "unavailable" });
     await Promise.all([leader, ...lost].map((member) => member.start()));
     await putUntilWritten(store, "after");
-    expect((await store.range({ key: "before" })).kvs).toHaveLength(1);
+    expect((await untilAnswered(() => store.range({ key: "before" }))).kvs).toHaveLength(1);
   });
 });
-
-async function renewUntilDone(store: Store, leaseId: bigint) {
-  const deadlineMs = performance.now() + 30_000;
-  for (;;) {
-    try {
-      return await store.leaseKeepalive(leaseId);
-    } catch (err) {
-      if (!(err instanceof StoreError) || err.code === "lease_not_found") throw err;
-      if (performance.now() > deadlineMs) throw err;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
-}
 
 describe("a connection", () => {
   it("sends a write to no second member once the first may have it", async () => {
