@@ -1,5 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import { sleep } from "../../common/clock.ts";
 import { statusError } from "../../common/rpc/status.ts";
 import { RoundRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import type { Task } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
@@ -67,16 +68,29 @@ export function createClaims(context: OperationContext): Claims {
 
   async function* run(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Task[]> {
     const deadlineMs = clock.monotonicMs() + request.waitMs;
-    const held = [...view.claimsOf(request.dispatcherId)]
-      .filter(({ claim }) => claim?.dispatcherEpoch === request.epoch)
-      .sort((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
-      .slice(0, request.maxTasks);
-    yield* messages(held);
-    let sent = held.length;
+    const sentEpochs = new Map<string, bigint>();
+    let sent = 0;
+    function* send(entries: readonly ConferenceEntry[]) {
+      sent += entries.length;
+      for (const { id, claim } of entries) sentEpochs.set(id, claim?.dispatchEpoch ?? 0n);
+      yield* messages(entries);
+    }
     for (let conflicts = 0; sent < request.maxTasks && conflicts < MAX_TRIES; ) {
       signal.throwIfAborted();
       requireFresh(context);
       await requireEpoch(context, request.dispatcherId, request.epoch, signal);
+      // Looked at anew each time: a claim whose outcome was unknown, to this call or to the one before, may yet appear.
+      const held = [...view.claimsOf(request.dispatcherId)]
+        .filter(
+          ({ id, claim }) =>
+            claim?.dispatcherEpoch === request.epoch && sentEpochs.get(id) !== claim.dispatchEpoch,
+        )
+        .sort((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
+        .slice(0, request.maxTasks - sent);
+      if (held.length > 0) {
+        yield* send(held);
+        continue;
+      }
       const plan = await planClaims(request, signal);
       if (plan.conferences.length === 0) {
         const leftMs = deadlineMs - clock.monotonicMs();
@@ -89,8 +103,7 @@ export function createClaims(context: OperationContext): Claims {
       for (const batch of chunks(wanted, store.maxOperations - 1)) {
         const claimed = await claimBatch(request, plan.round, batch, signal);
         claimedOfPlan += claimed.length;
-        sent += claimed.length;
-        yield* messages(claimed);
+        yield* send(claimed);
       }
       if (claimedOfPlan < wanted.length) conflicts += 1;
     }
@@ -115,8 +128,9 @@ export function createClaims(context: OperationContext): Claims {
         rank,
         accounts,
         dueConferences(view, nowMs, windowMs),
-        ({ waitingSinceMs, startMs }) =>
-          waitingSinceMs <= overdueSinceMs && startMs - windowMs <= nowMs - settings.takeoverMs,
+        ({ waitingSinceMs, startMs, record }) =>
+          waitingSinceMs <= overdueSinceMs &&
+          Math.max(startMs - windowMs, Number(record.retryTimeMs)) <= nowMs - settings.takeoverMs,
       );
       if (left.length > 0)
         logger.info({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
@@ -160,7 +174,7 @@ export function createClaims(context: OperationContext): Claims {
     );
     const result = await writeBatch(
       store,
-      [{ key: keys.dispatcher(dispatcherId), createRevision: epoch }],
+      [{ key: keys.dispatcher(dispatcherId), modRevision: epoch }],
       open.map((entry) => ({
         key: keys.conference(entry.id),
         modRevision: entry.modRevision,
@@ -197,19 +211,8 @@ export function createClaims(context: OperationContext): Claims {
   }
 
   async function changeOrTimer(waitMs: number, signal: AbortSignal) {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = clock.setTimer(resolve, waitMs);
-    let coalescing: { clear(): void } | undefined;
-    view.changed.then(() => {
-      coalescing = clock.setTimer(resolve, Math.min(COALESCE_MS, waitMs));
-    });
-    signal.addEventListener("abort", () => resolve(), { once: true });
-    try {
-      await promise;
-    } finally {
-      timer.clear();
-      coalescing?.clear();
-    }
+    if ((await view.changed.next(signal, waitMs)) !== "pulse") return;
+    await sleep(clock, Math.min(COALESCE_MS, waitMs), signal);
   }
 }
 
