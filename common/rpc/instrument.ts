@@ -2,7 +2,7 @@ import { Code, type ConnectError, type HandlerContext, type MethodImplSpec } fro
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { MountedService } from "./grpc-adapter.ts";
-import { reasonName, reasonOf, toStatus } from "./status.ts";
+import { abortStatus, reasonName, reasonOf, toStatus } from "./status.ts";
 
 /** Logs every call of a service once it is over, and turns whatever its handlers throw into a status. */
 export function instrumented(service: MountedService, logger: Logger, clock: Clock): MountedService {
@@ -50,7 +50,7 @@ export function instrumented(service: MountedService, logger: Logger, clock: Clo
             error = toStatus(err);
             throw error;
           } finally {
-            finish(error);
+            finish(error ?? (context.signal.aborted ? abortStatus(context.signal) : undefined));
           }
         };
         return { ...spec, impl };

@@ -29,9 +29,11 @@ export async function* serveWatch<E>(
       }
     }
     yield* log.follow(from, signal);
+    // It ends when the signal aborts, and the caller is to learn why.
+    signal.throwIfAborted();
   } catch (err) {
     if (!(err instanceof WatchLostError)) throw err;
-    if (err.fellBehind) {
+    if (err.fellBehind || fromRevision === 0n) {
       throw statusError(
         Code.ResourceExhausted,
         ErrorReason.SLOW_CONSUMER,
