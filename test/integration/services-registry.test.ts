@@ -1,17 +1,11 @@
 import { Code } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
-import { reasonOf } from "../../common/rpc/status.ts";
 import { timestampMs } from "../../common/time.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import { type Clients, type ControlPlane, openControlPlane, passUntil } from "../support/control-plane.ts";
+import { answerOf } from "../support/failures.ts";
 import { fetchAll, registerDispatcher, scheduleMany } from "../support/scheduling.ts";
-
-const failure = (promise: Promise<unknown>) =>
-  promise.then(
-    () => ({ code: 0, reason: undefined }),
-    (err: { code: Code }) => ({ code: err.code, reason: reasonOf(err) }),
-  );
 
 const registered = async (plane: Clients) =>
   (await plane.dispatchers.listDispatchers({})).dispatchers.map(({ dispatcherId }) => dispatcherId);
@@ -46,7 +40,7 @@ describe("the registry of dispatchers", () => {
     await clock.advance(5_999);
     expect(await registered(plane)).toEqual(["d1"]);
     await passUntilRegistered(plane, [], 1);
-    expect(await failure(dispatchers.heartbeat({ dispatcherId: "d1", epoch }))).toEqual({
+    expect(await answerOf(dispatchers.heartbeat({ dispatcherId: "d1", epoch }))).toEqual({
       code: Code.FailedPrecondition,
       reason: ErrorReason.EPOCH_EXPIRED,
     });
@@ -81,14 +75,14 @@ describe("the registry of dispatchers", () => {
     const young = await registerDispatcher(plane, "d1");
     expect(young.epoch).toBeGreaterThan(old.epoch);
     const replaced = { code: Code.FailedPrecondition, reason: ErrorReason.DISPATCHER_REPLACED };
-    expect(await failure(plane.dispatchers.heartbeat(old))).toEqual(replaced);
-    expect(await failure(fetchAll(plane, old))).toEqual(replaced);
+    expect(await answerOf(plane.dispatchers.heartbeat(old))).toEqual(replaced);
+    expect(await answerOf(fetchAll(plane, old))).toEqual(replaced);
     const dispatches = [
       { conferenceId: "c-0000", dispatchEpoch: 1n, serverId: "s1", incarnation: 1n, address: "ws://a" },
     ];
-    expect(await failure(plane.dispatchers.commitDispatches({ ...old, dispatches }))).toEqual(replaced);
+    expect(await answerOf(plane.dispatchers.commitDispatches({ ...old, dispatches }))).toEqual(replaced);
     const releases = [{ conferenceId: "c-0000", dispatchEpoch: 1n, cause: 3 }];
-    expect(await failure(plane.dispatchers.releaseTasks({ ...old, releases }))).toEqual(replaced);
+    expect(await answerOf(plane.dispatchers.releaseTasks({ ...old, releases }))).toEqual(replaced);
     await plane.dispatchers.deregisterDispatcher(old);
     expect(await registered(plane)).toEqual(["d1"]);
     expect(await fetchAll(plane, young)).toHaveLength(4);
@@ -101,10 +95,10 @@ describe("the registry of dispatchers", () => {
     for (let round = 0; round < 20; round++) {
       const old = standing;
       const replacing = registerDispatcher(plane, "d1");
-      let answer = await failure(second.dispatchers.heartbeat(old));
+      let answer = await answerOf(second.dispatchers.heartbeat(old));
       while (answer.code === 0) {
         await new Promise((resolve) => setImmediate(resolve));
-        answer = await failure(second.dispatchers.heartbeat(old));
+        answer = await answerOf(second.dispatchers.heartbeat(old));
       }
       expect(answer).toEqual({ code: Code.FailedPrecondition, reason: ErrorReason.DISPATCHER_REPLACED });
       standing = await replacing;
@@ -171,7 +165,7 @@ describe("the registry of dispatchers", () => {
     expect(await client.dispatchers.heartbeat(d1)).toMatchObject({ dispatcherCount: 1 });
     await scheduleMany(plane, 250);
     expect(await fetchAll(client, d1)).toHaveLength(250);
-    expect(await failure(client.dispatchers.heartbeat({ ...d1, epoch: d1.epoch + 1n }))).toEqual({
+    expect(await answerOf(client.dispatchers.heartbeat({ ...d1, epoch: d1.epoch + 1n }))).toEqual({
       code: Code.FailedPrecondition,
       reason: ErrorReason.EPOCH_EXPIRED,
     });
