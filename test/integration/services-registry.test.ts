@@ -4,6 +4,7 @@ import { timestampMs } from "../../common/time.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import { type Clients, type ControlPlane, openControlPlane, passUntil } from "../support/control-plane.ts";
+import { eventually } from "../support/eventually.ts";
 import { answerOf } from "../support/failures.ts";
 import { fetchAll, registerDispatcher, scheduleMany } from "../support/scheduling.ts";
 
@@ -13,7 +14,7 @@ const registered = async (plane: Clients) =>
 /** Lets time pass until nobody but these is registered. */
 async function passUntilRegistered(plane: ControlPlane, ids: string[], ms: number) {
   await plane.clock.advance(ms);
-  await expect.poll(() => registered(plane)).toEqual(ids);
+  await eventually(() => registered(plane)).toEqual(ids);
 }
 
 describe("the registry of dispatchers", () => {
@@ -155,7 +156,7 @@ describe("the registry of dispatchers", () => {
     await plane.restart();
     await plane.dispatchers.heartbeat(d1);
     expect(await fetchAll(plane, d1)).toEqual(before);
-    await passUntil(plane.clock, expect.poll(() => registered(plane)).toEqual([]), 1_000);
+    await passUntil(plane.clock, eventually(() => registered(plane)).toEqual([]), 1_000);
   });
 
   it("serves the same over a socket", async () => {

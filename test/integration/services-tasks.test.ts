@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { type ControlPlane, openControlPlane, passUntil } from "../support/control-plane.ts";
+import { eventually } from "../support/eventually.ts";
 import { answerOf } from "../support/failures.ts";
 import { conference, fetchAll, registerDispatcher, scheduleMany } from "../support/scheduling.ts";
 
@@ -227,7 +228,6 @@ describe("a fetch", () => {
     const waiting = fetchAll(plane, { ...d0, window: { seconds: 10n }, wait: { seconds: 60n } });
     expect(await passUntil(plane.clock, waiting, 250)).toHaveLength(1);
     expect(plane.clock.wallMs()).toBeGreaterThanOrEqual(dueMs);
-    expect(plane.clock.wallMs()).toBeLessThan(dueMs + 1_000);
   });
 
   it("gives way to a newer one of the same dispatcher", async () => {
@@ -261,7 +261,7 @@ describe("a fetch", () => {
     await plane.clock.armed(before + 1);
     controller.abort();
     expect((await left).code).toBe(Code.Canceled);
-    await expect.poll(() => plane.clock.pending).toBe(before);
+    await eventually(() => plane.clock.pending).toBe(before);
     expect(plane.complaints).toEqual([]);
   });
 });
