@@ -222,11 +222,12 @@ describe("a plan", () => {
         someTeam,
         fc.array(fc.nat(90), { minLength: 1, maxLength: 12 }),
         fc.integer({ min: 0, max: 400 }),
-        (dispatcherCount, reserved, total) => {
+        fc.integer({ min: 1, max: 100 }),
+        (dispatcherCount, reserved, total, chunk) => {
           const servers = reserved.map((reservedUnits, index) =>
             server(`s${index}`, { capacity: 1000, reservedUnits }),
           );
-          const together = placeTogether(servers, total, dispatcherCount);
+          const together = placeTogether(servers, total, dispatcherCount, () => chunk);
           const alone = placeTogether(servers, total, 1);
           for (const [serverId, units] of together) {
             expect(Math.abs(units - (alone.get(serverId) ?? 0))).toBeLessThanOrEqual(dispatcherCount);
