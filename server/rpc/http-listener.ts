@@ -35,7 +35,13 @@ export async function listenHttp({ address, services, isReady }: HttpListenerOpt
     readMaxBytes: 4 * 1024 * 1024,
     fallback: ({ url }, response) => probe(url, response as ServerResponse, isReady),
   });
-  const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS }, handler);
+  const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS }, (request, response) => {
+    // A connection that was busy when the server began to stop would else be kept for the client's next call.
+    response.once("finish", () => {
+      if (shutdown.signal.aborted) setImmediate(() => server.closeIdleConnections());
+    });
+    handler(request, response);
+  });
   const { host, port } = parseAddress(address);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (err) =>
