@@ -60,6 +60,9 @@ export function createClaims(context: OperationContext): Claims {
       active.set(request.dispatcherId, own);
       try {
         yield* run(request, AbortSignal.any([callerSignal, own.signal]));
+      } catch (err) {
+        // Whatever a write under way makes of the abort, the caller is to learn why.
+        throw own.signal.aborted ? own.signal.reason : err;
       } finally {
         if (active.get(request.dispatcherId) === own) active.delete(request.dispatcherId);
       }

@@ -1,6 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { StoreError } from "../../server/store/store.ts";
 import { openControlPlane, passUntil } from "../support/control-plane.ts";
 import { eventually } from "../support/eventually.ts";
 import { answerOf } from "../support/failures.ts";
@@ -86,6 +87,31 @@ describe("a control plane whose store is not well", () => {
     expect(await answerOf(fetchAll(plane, dispatcher))).toEqual(unavailable);
     faulty.faultOf = () => "none";
     const tasks = await fetchAll(plane, dispatcher);
+    expect(tasks).toHaveLength(5);
+    expect(tasks.every(({ attempt }) => attempt === 1)).toBe(true);
+  });
+
+  it("gives what a replaced fetch had claimed to the newer one", async () => {
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
+    const dispatcher = await registerDispatcher(plane, "d1", 600_000);
+    await scheduleMany(plane, 5);
+    await fetchAll(plane, { ...dispatcher, maxTasks: 1 });
+    const entered = Promise.withResolvers<void>();
+    const release = Promise.withResolvers<void>();
+    faulty.afterTxn = async () => {
+      faulty.afterTxn = () => {};
+      entered.resolve();
+      await release.promise;
+      throw new StoreError("unknown_outcome", "no reply");
+    };
+    const old = answerOf(fetchAll(plane, dispatcher));
+    await entered.promise;
+    const young = fetchAll(plane, dispatcher);
+    await new Promise((resolve) => setImmediate(resolve));
+    release.resolve();
+    expect(await old).toEqual({ code: Code.Aborted, reason: ErrorReason.CONTENTION });
+    const tasks = await young;
     expect(tasks).toHaveLength(5);
     expect(tasks.every(({ attempt }) => attempt === 1)).toBe(true);
   });
