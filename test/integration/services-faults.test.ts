@@ -1,5 +1,6 @@
 import { Code } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
+import { TaskRelease_Cause } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { StoreError } from "../../server/store/store.ts";
 import { openControlPlane, passUntil } from "../support/control-plane.ts";
@@ -62,7 +63,13 @@ describe("a control plane whose store is not well", () => {
     await using _plane = plane;
     const server = await registerServer(plane, "s1");
     await scheduleMany(plane, 300);
-    faulty.faultOf = (_, attempt) => (attempt % 2 === 0 ? "reply lost" : "none");
+    const sent = new Set<string>();
+    faulty.faultOf = ({ then: [first] }) => {
+      const content = first && "put" in first ? Buffer.from(first.put.value).toString("hex") : "";
+      if (sent.has(content)) return "none";
+      sent.add(content);
+      return "reply lost";
+    };
     const dispatcher = await registerDispatcher(plane, "d1", 600_000);
     const tasks = await fetchAll(plane, dispatcher);
     expect(new Set(tasks.map(({ conferenceId }) => conferenceId)).size).toBe(300);
@@ -114,6 +121,74 @@ describe("a control plane whose store is not well", () => {
     const tasks = await young;
     expect(tasks).toHaveLength(5);
     expect(tasks.every(({ attempt }) => attempt === 1)).toBe(true);
+  });
+
+  it("lets nothing of a dispatcher take effect whose registration ends at that moment (I5)", async () => {
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
+    const other = await plane.addReplica();
+    const server = await registerServer(plane, "s1");
+    await scheduleMany(plane, 6);
+    const expired = { code: Code.FailedPrecondition, reason: ErrorReason.EPOCH_EXPIRED };
+    /** Registers a dispatcher whose registration ends just before its next write. */
+    const doomed = async (tasksFirst: boolean) => {
+      const dispatcher = await registerDispatcher(plane, "d1", 600_000);
+      const tasks = tasksFirst ? await fetchAll(plane, { ...dispatcher, maxTasks: 2 }) : [];
+      // Opens the round, so that the next write is the one that counts.
+      if (!tasksFirst) await fetchAll(plane, { ...dispatcher, maxTasks: 1 });
+      const revision = await plane.revision();
+      faulty.beforeTxn = async () => {
+        faulty.beforeTxn = () => {};
+        await other.dispatchers.deregisterDispatcher(dispatcher);
+      };
+      return { dispatcher, tasks, nothingWritten: async () => (await plane.revision()) === revision + 1n };
+    };
+
+    const claim = await doomed(false);
+    expect(await answerOf(fetchAll(plane, claim.dispatcher))).toEqual(expired);
+    expect(await claim.nothingWritten()).toBe(true);
+
+    const commit = await doomed(true);
+    const { results } = await plane.dispatchers.commitDispatches({
+      ...commit.dispatcher,
+      dispatches: commit.tasks.map((task) => dispatchOf(task, server)),
+    });
+    for (const { outcome } of results)
+      expect(outcome).toMatchObject({ case: "rejection", value: { reason: ErrorReason.EPOCH_EXPIRED } });
+    expect(await commit.nothingWritten()).toBe(true);
+
+    const release = await doomed(true);
+    const releases = release.tasks.map(({ conferenceId, dispatchEpoch }) => ({
+      conferenceId,
+      dispatchEpoch,
+      cause: TaskRelease_Cause.START_FAILED,
+    }));
+    expect(await answerOf(plane.dispatchers.releaseTasks({ ...release.dispatcher, releases }))).toEqual(
+      expired,
+    );
+    expect(await release.nothingWritten()).toBe(true);
+  });
+
+  it("places nothing on a server that begins a new life at that moment (I5)", async () => {
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
+    const other = await plane.addReplica();
+    const server = await registerServer(plane, "s1");
+    await scheduleMany(plane, 3);
+    const dispatcher = await registerDispatcher(plane, "d1", 600_000);
+    const tasks = await fetchAll(plane, dispatcher);
+    faulty.beforeTxn = async () => {
+      faulty.beforeTxn = () => {};
+      await registerServer(other, "s1", { instanceId: "second" });
+    };
+    const { results } = await plane.dispatchers.commitDispatches({
+      ...dispatcher,
+      dispatches: tasks.map((task) => dispatchOf(task, server)),
+    });
+    for (const { outcome } of results)
+      expect(outcome).toMatchObject({ value: { reason: ErrorReason.INCARNATION_EXPIRED } });
+    expect((await plane.conferences.listDispatches({})).dispatches).toEqual([]);
+    expect(await fetchAll(plane, dispatcher)).toHaveLength(3);
   });
 
   it("says that the outcome is unknown when it stays so", async () => {

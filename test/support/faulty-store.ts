@@ -16,6 +16,8 @@ export interface FaultyStore {
   readonly store: Store;
   /** Decides what becomes of each transaction; none by default. */
   faultOf: (request: TxnRequest, attempt: number) => TxnFault;
+  /** Called before each transaction is sent. */
+  beforeTxn: (request: TxnRequest) => Promise<void> | void;
   /** Called after each transaction that was carried out, before its reply. */
   afterTxn: (request: TxnRequest, result: TxnResult) => Promise<void> | void;
   /** Cuts every watch with an error, and refuses everything until it is lifted. */
@@ -34,6 +36,7 @@ export function createFaultyStore(inner: Store): FaultyStore {
   };
   const faulty: FaultyStore = {
     faultOf: () => "none",
+    beforeTxn: () => {},
     afterTxn: () => {},
     lose: () => lost.abort(),
     restore() {
@@ -52,7 +55,9 @@ export function createFaultyStore(inner: Store): FaultyStore {
       async txn(request, signal) {
         refuse();
         txns += 1;
-        const fault = faulty.faultOf(request, txns);
+        const attempt = txns;
+        await faulty.beforeTxn(request);
+        const fault = faulty.faultOf(request, attempt);
         if (fault === "unavailable") throw unavailable();
         if (fault === "request lost") throw new StoreError("unknown_outcome", "no reply");
         const result = await inner.txn(request, signal);
