@@ -95,6 +95,7 @@ export function createDispatcherService(context: OperationContext): ServiceImpl<
         })),
       });
       for await (const { revision, events } of serveWatch(
+        context,
         view.dispatcherLog,
         request.revision,
         snapshot,

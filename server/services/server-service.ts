@@ -45,6 +45,7 @@ export function createServerService(context: OperationContext): ServiceImpl<type
         events: [...view.servers.values()].map(({ server }) => ({ type: EventType.PUT, resource: server })),
       });
       for await (const { revision, events } of serveWatch(
+        context,
         view.serverLog,
         request.revision,
         snapshot,

@@ -204,6 +204,18 @@ describe("a watch of the dispatch table", () => {
     });
   });
 
+  it("tells a caller that comes with a revision of data that was replaced", async () => {
+    await using plane = await openControlPlane();
+    const { revision } = await plane.conferences.listDispatches({});
+    const next = async () => {
+      for await (const _ of plane.conferences.watchDispatches({ revision: revision + 1_000n })) return;
+    };
+    expect(await answerOf(next())).toEqual({
+      code: Code.OutOfRange,
+      reason: ErrorReason.REVISION_COMPACTED,
+    });
+  });
+
   it("sends thousands of rows in parts", async () => {
     await using plane = await openControlPlane();
     const dispatcher = await registerDispatcher(plane, "d1", 600_000);
