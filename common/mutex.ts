@@ -8,6 +8,7 @@ export function createMutex(): Mutex {
   let tail: Promise<void> = Promise.resolve();
   return {
     async acquire(signal) {
+      signal?.throwIfAborted();
       const previous = tail;
       const { promise, resolve } = Promise.withResolvers<void>();
       tail = previous.then(() => promise);
@@ -18,7 +19,6 @@ export function createMutex(): Mutex {
       }
       const { promise: aborted, reject } = Promise.withResolvers<never>();
       const onAbort = () => reject(signal.reason);
-      if (signal.aborted) onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
       try {
         await Promise.race([previous, aborted]);

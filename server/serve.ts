@@ -1,10 +1,10 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "../common/clock.ts";
+import { type Clock, systemClock } from "../common/clock.ts";
 import type { Logger } from "../common/logging.ts";
 import { addProcessMetrics } from "../common/metrics.ts";
 import { listenGrpc } from "../common/rpc/grpc-listener.ts";
-import { createReplica } from "./replica.ts";
+import { createReplica, type Replica } from "./replica.ts";
 import { listenHttp } from "./rpc/http-listener.ts";
 import type { Settings } from "./settings.ts";
 import { openStore } from "./store/open-store.ts";
@@ -69,19 +69,29 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
     background.abort();
     await running;
   });
-  const starting = AbortSignal.any([signal, AbortSignal.timeout(READY_TIMEOUT_MS)]);
-  await Promise.race([replica.ready(starting), failed.promise]);
+  const late = new Error(`the store gave no complete view within ${READY_TIMEOUT_MS / 1000} s`);
+  try {
+    await Promise.race([readyWithin(replica, clock, READY_TIMEOUT_MS, late, signal), failed.promise]);
+  } catch (err) {
+    if (signal.aborted) return;
+    throw err;
+  }
 
   let stopping = false;
+  // Both ports stop together, so that neither takes calls while the other waits for its last ones.
+  const ports: { stop(graceMs: number): Promise<void> }[] = [];
+  stack.defer(async () => {
+    await Promise.all(ports.map((port) => port.stop(STOP_GRACE_MS)));
+  });
   const http = await listenHttp({
     address: options.http,
     services: replica.services,
     isReady: () => replica.fresh && !stopping,
     metrics: replica.metrics,
   });
-  stack.defer(() => http.stop(STOP_GRACE_MS));
+  ports.push(http);
   const grpc = await listenGrpc({ address: options.listen, services: replica.services });
-  stack.defer(() => grpc.stop(STOP_GRACE_MS));
+  ports.push(grpc);
   logger.info({ grpc: grpc.address, http: http.address, store: store.engine, prefix }, "serving");
   options.onListening?.({ grpc: grpc.address, http: http.address });
 
@@ -91,4 +101,24 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
   await Promise.race([stop.promise, failed.promise]);
   stopping = true;
   logger.info("stopping");
+}
+
+async function readyWithin(
+  replica: Replica,
+  clock: Clock,
+  timeoutMs: number,
+  late: Error,
+  signal: AbortSignal,
+): Promise<void> {
+  const controller = new AbortController();
+  const stop = () => controller.abort(signal.reason);
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
+  const timer = clock.setTimer(() => controller.abort(late), timeoutMs);
+  try {
+    await replica.ready(controller.signal);
+  } finally {
+    timer.clear();
+    signal.removeEventListener("abort", stop);
+  }
 }

@@ -36,6 +36,7 @@ export const LIMITS = {
   maxFetchWaitMs: 60_000,
   maxTasks: 100_000,
   tasksPerMessage: 100,
+  maxDrainMs: 24 * 3_600_000,
   maxBatch: 1_000,
   defaultPageSize: 100,
   maxPageSize: 1_000,

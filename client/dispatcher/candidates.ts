@@ -15,6 +15,8 @@ export interface PlaceableServer {
   readonly capacity: number;
   /** Units taken, as far as this dispatcher knows; may exceed the capacity. */
   readonly reservedUnits: number;
+  /** Those of them that it has placed itself since the control plane's figures were read. */
+  readonly ownUnits: number;
 }
 
 /** What placement looks at of a task. */
@@ -33,14 +35,14 @@ export interface PlaceableTask {
 /** A server that passed the filters. */
 export interface Candidate {
   readonly server: PlaceableServer;
-  /** Its place in the list it was taken from. */
+  /** Its place in the ring. */
   readonly index: number;
   /** Added to its score for preferred and avoided labels. */
   readonly labelScore: number;
 }
 
 export interface Candidates {
-  /** In the order of the list they were taken from. */
+  /** In the order in which equal scores are settled. */
   readonly servers: readonly Candidate[];
   /** Why the others were left out, and how many for each reason. */
   readonly refused: ReadonlyMap<string, number>;
@@ -52,12 +54,20 @@ export interface Candidates {
  */
 export const LABEL_WORTH = 0.1;
 
-/** The servers that a task of this kind may go to, room aside. */
-export function candidatesFor(task: PlaceableTask, all: readonly PlaceableServer[]): Candidates {
-  const servers: Candidate[] = [];
+/**
+ * The servers that a task of this kind may go to, room aside.
+ * @param ring all servers in an order that every dispatcher agrees on
+ * @param start where in the ring equal scores begin, counted among the servers that pass; any whole number
+ */
+export function candidatesFor(
+  task: PlaceableTask,
+  ring: readonly PlaceableServer[],
+  start: number,
+): Candidates {
+  const passed: Candidate[] = [];
   const refused = new Map<string, number>();
   const refuse = (why: string) => refused.set(why, (refused.get(why) ?? 0) + 1);
-  for (const [index, server] of all.entries()) {
+  for (const [index, server] of ring.entries()) {
     const why = refusalOf(task, server);
     if (why !== undefined) {
       refuse(why);
@@ -66,9 +76,10 @@ export function candidatesFor(task: PlaceableTask, all: readonly PlaceableServer
     const labelScore =
       LABEL_WORTH *
       (matchedPart(task.avoidedLabels, server.labels) - matchedPart(task.preferredLabels, server.labels));
-    servers.push({ server, index, labelScore });
+    passed.push({ server, index, labelScore });
   }
-  return { servers, refused };
+  const from = passed.length === 0 ? 0 : start % passed.length;
+  return { servers: [...passed.slice(from), ...passed.slice(0, from)], refused };
 }
 
 function refusalOf(task: PlaceableTask, server: PlaceableServer): string | undefined {

@@ -266,7 +266,7 @@ describe("a dispatcher", () => {
   });
 
   it("sends nothing when it wakes from a pause that outlasted its epoch, though no timer has fired yet", async () => {
-    for (const pausedAt of ["fetch", "start"]) {
+    for (const pausedAt of ["fetch", "before the start", "start"]) {
       const world = createDispatcherWorld();
       const server = world.addServer("a");
       const [conference] = world.addConferences(1);
@@ -275,11 +275,15 @@ describe("a dispatcher", () => {
         pausedMs ||= 120_000;
       };
       if (pausedAt === "fetch") world.hooks.beforeFetch = async () => pause();
-      else server.afterStart = pause;
+      if (pausedAt === "start") server.afterStart = pause;
+      const connectAgent = (address: string) => {
+        if (pausedAt === "before the start") pause();
+        return world.connectAgent(address);
+      };
       const clock = { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + pausedMs };
-      start(world, {}, clock);
+      start({ ...world, connectAgent }, {}, clock);
       await expect.poll(() => conference?.state, SOON).toBe("active");
-      const firstLife = pausedAt === "fetch" ? ["register"] : ["register", "start a 1"];
+      const firstLife = pausedAt === "start" ? ["register", "start a 1"] : ["register"];
       expect(world.calls).toEqual([...firstLife, "register", "start a 1", "commit 1"]);
       world.activeByServer();
     }

@@ -12,7 +12,7 @@ import type { Epoch } from "./epoch.ts";
 import type { Figures } from "./figures.ts";
 import { createInHand } from "./in-hand.ts";
 import { createPacer } from "./pacer.ts";
-import { type DispatcherPlace, planPlacements, serverKey } from "./placement.ts";
+import { ALONE, type DispatcherPlace, planPlacements, serverKey } from "./placement.ts";
 import { type Release, releaseTasks } from "./release.ts";
 import { createServerLane } from "./server-lane.ts";
 import type { ServerTable } from "./server-table.ts";
@@ -26,7 +26,7 @@ export interface Pipeline {
   readonly size: number;
   /** Takes on what is new of these; tells how many that were. */
   submit(tasks: readonly Task[]): number;
-  /** Tells where this dispatcher is in the registry, so that several that plan at once spread evenly. */
+  /** Tells where this dispatcher is in the round, so that several that plan at once spread evenly. */
   setPlace(place: DispatcherPlace): void;
   /**
    * Works until the signal aborts, the epoch ends or `drain` is done.
@@ -70,7 +70,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   const outstanding = new Set<Assignment>();
   const queue: WorkItem[] = [];
   let wake = Promise.withResolvers<void>();
-  let place: DispatcherPlace = { dispatcherCount: 1, rank: 0 };
+  let place: DispatcherPlace = ALONE;
   let failure: { cause: unknown } | undefined;
 
   const group = createWorkGroup((error) => {

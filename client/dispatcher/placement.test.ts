@@ -14,6 +14,7 @@ const server = (serverId: string, more: Partial<PlaceableServer> = {}): Placeabl
   labels: {},
   capacity: 100,
   reservedUnits: 0,
+  ownUnits: 0,
   ...more,
 });
 interface TestTask extends PlaceableTask {
@@ -44,6 +45,7 @@ const someServers = fc.uniqueArray(
     labels: someLabels,
     capacity: fc.integer({ min: 1, max: 200 }),
     reservedUnits: fc.integer({ min: 0, max: 220 }),
+    ownUnits: fc.nat(50),
   }),
   { selector: ({ serverId }) => serverId, maxLength: 12 },
 );
@@ -61,11 +63,14 @@ const someTasks = fc
   )
   .map((tasks) => tasks.map((one, index): TestTask => ({ id: `c${index}`, ...one })));
 
-const somePlace = fc
-  .integer({ min: 1, max: 6 })
-  .chain((dispatcherCount) =>
-    fc.record({ dispatcherCount: fc.constant(dispatcherCount), rank: fc.nat(dispatcherCount - 1) }),
-  );
+const somePlace = fc.integer({ min: 1, max: 6 }).chain((dispatcherCount) =>
+  fc.record({
+    dispatcherCount: fc.constant(dispatcherCount),
+    rank: fc.nat(dispatcherCount - 1),
+    total: fc.nat(100),
+    share: fc.nat(20),
+  }),
+);
 
 /** How many units each server got. */
 function loads(servers: readonly PlaceableServer[], plans: ReturnType<typeof planPlacements<TestTask>>[]) {
@@ -142,49 +147,104 @@ describe("a plan", () => {
     );
   });
 
-  /** The plans of several dispatchers made at once, each for its share of equal tasks. */
-  function sharedPlans(servers: readonly PlaceableServer[], total: number, dispatcherCount: number) {
-    return Array.from({ length: dispatcherCount }, (_, rank) => {
-      const share = Math.floor(total / dispatcherCount) + (rank < total % dispatcherCount ? 1 : 0);
-      const tasks = Array.from({ length: share }, (_, index) => task(`c${rank}-${index}`));
-      return planPlacements(tasks, servers, { dispatcherCount, rank });
-    });
+  const shareOf = (total: number, dispatcherCount: number, rank: number) =>
+    Math.floor(total / dispatcherCount) + (rank < total % dispatcherCount ? 1 : 0);
+
+  /** The units on each server after several dispatchers have placed equal tasks, each in chunks, from the same figures. */
+  function placeTogether(
+    servers: readonly PlaceableServer[],
+    total: number,
+    dispatcherCount: number,
+    chunkOf: (rank: number) => number = () => total + 1,
+  ) {
+    const units = new Map(servers.map(({ serverId, reservedUnits }) => [serverId, reservedUnits]));
+    for (let rank = 0; rank < dispatcherCount; rank++) {
+      const share = shareOf(total, dispatcherCount, rank);
+      const own = new Map<string, number>();
+      for (let done = 0; done < share; done += chunkOf(rank)) {
+        const count = Math.min(chunkOf(rank), share - done);
+        const tasks = Array.from({ length: count }, (_, index) => task(`c${rank}-${done + index}`));
+        const seen = servers.map((one) => {
+          const ownUnits = own.get(one.serverId) ?? 0;
+          return { ...one, ownUnits, reservedUnits: one.reservedUnits + ownUnits };
+        });
+        const { placed } = planPlacements(tasks, seen, { dispatcherCount, rank, total, share });
+        expect(placed).toHaveLength(count);
+        for (const { serverId } of placed) {
+          own.set(serverId, (own.get(serverId) ?? 0) + 1);
+          units.set(serverId, (units.get(serverId) ?? 0) + 1);
+        }
+      }
+    }
+    return units;
   }
+  const spreadOf = (units: ReadonlyMap<string, number>) =>
+    Math.max(...units.values()) - Math.min(...units.values());
+  const someTeam = fc.integer({ min: 1, max: 8 });
 
   it("spreads equal tasks over equal servers within one unit, with several dispatchers planning at once", () => {
     fc.assert(
       fc.property(
-        fc.integer({ min: 1, max: 8 }),
+        someTeam,
         fc.integer({ min: 1, max: 40 }),
         fc.integer({ min: 0, max: 600 }),
         (dispatcherCount, serverCount, total) => {
           const servers = Array.from({ length: serverCount }, (_, index) =>
             server(`s${index}`, { capacity: 1000 }),
           );
-          const units = [...loads(servers, sharedPlans(servers, total, dispatcherCount)).values()];
-          expect(units.reduce((sum, one) => sum + one, 0)).toBe(total);
-          expect(Math.max(...units) - Math.min(...units)).toBeLessThanOrEqual(1);
+          expect(spreadOf(placeTogether(servers, total, dispatcherCount))).toBeLessThanOrEqual(1);
         },
       ),
     );
   });
 
-  it("fills uneven servers with several dispatchers as one would, not all of them the emptiest", () => {
+  it("spreads them within one unit for each dispatcher when the shares come in pieces at different times", () => {
     fc.assert(
       fc.property(
-        fc.integer({ min: 1, max: 8 }),
-        fc.array(fc.record({ capacity: fc.integer({ min: 700, max: 2000 }), reservedUnits: fc.nat(90) }), {
-          minLength: 1,
-          maxLength: 12,
-        }),
-        fc.integer({ min: 0, max: 400 }),
-        (dispatcherCount, kinds, total) => {
-          const servers = kinds.map((kind, index) => server(`s${index}`, kind));
-          const together = loads(servers, sharedPlans(servers, total, dispatcherCount));
-          expect(together).toEqual(loads(servers, sharedPlans(servers, total, 1)));
+        someTeam,
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 0, max: 600 }),
+        fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 8, maxLength: 8 }),
+        (dispatcherCount, serverCount, total, chunks) => {
+          const servers = Array.from({ length: serverCount }, (_, index) =>
+            server(`s${index}`, { capacity: 1000 }),
+          );
+          const units = placeTogether(servers, total, dispatcherCount, (rank) => chunks[rank] ?? 1);
+          expect(spreadOf(units)).toBeLessThanOrEqual(dispatcherCount);
         },
       ),
     );
+  });
+
+  it("does not fill the emptiest server with every dispatcher's tasks", () => {
+    fc.assert(
+      fc.property(
+        someTeam,
+        fc.array(fc.nat(90), { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 0, max: 400 }),
+        fc.integer({ min: 1, max: 100 }),
+        (dispatcherCount, reserved, total, chunk) => {
+          const servers = reserved.map((reservedUnits, index) =>
+            server(`s${index}`, { capacity: 1000, reservedUnits }),
+          );
+          const together = placeTogether(servers, total, dispatcherCount, () => chunk);
+          const alone = placeTogether(servers, total, 1);
+          for (const [serverId, units] of together) {
+            expect(Math.abs(units - (alone.get(serverId) ?? 0))).toBeLessThanOrEqual(dispatcherCount);
+          }
+        },
+      ),
+    );
+  });
+
+  it("keeps single tasks of several dispatchers apart", () => {
+    const servers = ["a", "b", "c", "d"].map((id) => server(id));
+    const chosen = [0, 1, 2, 3].map(
+      (rank) =>
+        planPlacements([task("c")], servers, { dispatcherCount: 4, rank, total: 44, share: 11 }).placed[0]
+          ?.serverId,
+    );
+    expect(chosen).toEqual(["a", "b", "c", "d"]);
   });
 
   it("takes the largest first, so that what fits together is placed together", () => {

@@ -23,22 +23,27 @@ export interface Plan<T> {
   readonly unplaced: Unplaced<T>[];
 }
 
-/** A dispatcher's place among those that are registered. */
+/** A dispatcher's place in the round that it asked the control plane about. */
 export interface DispatcherPlace {
   readonly dispatcherCount: number;
   /** In order of IDs, from 0. */
   readonly rank: number;
+  readonly total: number;
+  readonly share: number;
 }
+
+/** The place of a dispatcher that is alone. */
+export const ALONE: DispatcherPlace = { dispatcherCount: 1, rank: 0, total: 0, share: 0 };
 
 /**
  * Plans where tasks go, all at once and the largest first. Of the servers that pass every filter and have room, a task
  * goes to the one with the lowest score: the share of its capacity that would be reserved, less or more a little for
- * preferred and avoided labels; of equal scores the lowest ID wins.
+ * preferred and avoided labels.
  *
- * Other dispatchers plan at the same moment from the same figures, and would all choose the server that looks emptiest.
- * So each plans what all do: the tasks are dealt out as the control plane deals them, position p to rank p mod count, and
- * between two tasks of its own a dispatcher sets aside, for scores only, what the others place in their turns, as if
- * their tasks were like its own. When they are, all plans together are the plan that one dispatcher would have made.
+ * Other dispatchers plan at the same moment from the same figures, and together they would fill the server that looks
+ * emptiest far above the others. So what a dispatcher has placed since the figures were read counts, for scores only, as
+ * often as there are dispatchers: as if each did the same. Equal scores are settled along the ring of servers sorted by
+ * ID, in which every dispatcher begins where the one before it in rank leaves off, see `ringStart`.
  *
  * Changes nothing, and gives the same plan for the same input whatever the order of `servers`; tasks of equal weight are
  * planned in the order given.
@@ -46,50 +51,56 @@ export interface DispatcherPlace {
 export function planPlacements<T extends PlaceableTask>(
   tasks: readonly T[],
   servers: readonly PlaceableServer[],
-  place: DispatcherPlace = { dispatcherCount: 1, rank: 0 },
+  place: DispatcherPlace = ALONE,
 ): Plan<T> {
-  const sorted = [...servers].sort((a, b) => compareIds(a.serverId, b.serverId));
-  const loads = sorted.map(({ capacity, reservedUnits }) => {
-    const free = capacity - reservedUnits;
-    return { capacity, free, freeForAll: free };
-  });
+  const ring = [...servers].sort((a, b) => compareIds(a.serverId, b.serverId));
+  const others = Math.max(0, place.dispatcherCount - 1);
+  const loads = ring.map(({ reservedUnits, ownUnits }) => ({
+    units: reservedUnits,
+    assumed: reservedUnits + others * ownUnits,
+  }));
   const candidates = new Map<string, Candidates>();
+  for (const [demand, { first, count }] of groupByDemand(tasks)) {
+    candidates.set(demand, candidatesFor(first, ring, ringStart(place, count)));
+  }
   const plan: Plan<T> = { placed: [], unplaced: [] };
   const largestFirst = [...tasks].sort((a, b) => b.weight - a.weight);
   for (const task of largestFirst) {
-    const demand = demandOf(task);
-    const group = candidates.get(demand) ?? candidatesFor(task, sorted);
-    candidates.set(demand, group);
-    setAside(task.weight, group, loads, place.rank);
+    const group = candidates.get(demandOf(task));
+    if (!group) continue;
     const { best, fitting, tried } = choose(task, group, loads);
-    if (best) {
-      const { serverId, incarnation } = best.server;
-      best.load.free -= task.weight;
-      best.load.freeForAll -= task.weight;
-      plan.placed.push({ task, serverId, incarnation, score: best.score, candidates: fitting });
-    } else plan.unplaced.push({ task, reason: reasonOf(task, sorted.length, group, tried) });
-    setAside(task.weight, group, loads, place.dispatcherCount - 1 - place.rank);
+    if (!best) {
+      plan.unplaced.push({ task, reason: reasonOf(task, ring.length, group, tried) });
+      continue;
+    }
+    const { serverId, incarnation } = best.server;
+    best.load.units += task.weight;
+    best.load.assumed += task.weight * (1 + others);
+    plan.placed.push({ task, serverId, incarnation, score: best.score, candidates: fitting });
   }
   return plan;
 }
 
-/** The units left on a server. */
-interface Load {
-  readonly capacity: number;
-  /** Less what this plan has placed. */
-  free: number;
-  /** Less what the other dispatchers are thought to place, too; may fall below 0. */
-  freeForAll: number;
+/**
+ * Where in the ring this dispatcher begins to deal out `count` equal tasks, as if all dispatchers dealt theirs out one
+ * after the other in order of rank: then together they go round without a gap. Exact when all place their whole share;
+ * else each counts on the others placing as many as itself.
+ */
+export function ringStart({ total, dispatcherCount, rank, share }: DispatcherPlace, count: number): number {
+  const remainder = dispatcherCount > 0 ? total % dispatcherCount : 0;
+  // The first `remainder` ranks have one more than the others.
+  return rank * count + (count === share && rank >= remainder ? remainder : 0);
 }
 
-interface Choice {
-  readonly server: PlaceableServer;
-  readonly load: Load;
-  readonly score: number;
+/** What is taken on a server. */
+interface Load {
+  units: number;
+  /** With what the other dispatchers are thought to have placed. */
+  assumed: number;
 }
 
 function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) {
-  let best: Choice | undefined;
+  let best: { readonly server: PlaceableServer; readonly load: Load; readonly score: number } | undefined;
   let fitting = 0;
   let tried = 0;
   for (const { server, index, labelScore } of group.servers) {
@@ -98,34 +109,13 @@ function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) 
       tried++;
       continue;
     }
-    if (load.free < task.weight) continue;
+    if (load.units + task.weight > server.capacity) continue;
     fitting++;
-    const score = scoreOf(load, task.weight, labelScore);
+    const score = (load.assumed + task.weight) / server.capacity + labelScore;
+    // Strictly lower: of equals the first along the ring stays.
     if (!best || score < best.score - SCORE_PRECISION) best = { server, load, score };
   }
   return { best, fitting, tried };
-}
-
-/** Takes the room of tasks that other dispatchers place, where they would place them. */
-function setAside(weight: number, group: Candidates, loads: readonly Load[], count: number) {
-  for (let turn = 0; turn < count; turn++) {
-    let best: Load | undefined;
-    let bestScore = Number.POSITIVE_INFINITY;
-    for (const { index, labelScore } of group.servers) {
-      const load = loads[index];
-      if (!load || load.freeForAll < weight) continue;
-      const score = scoreOf(load, weight, labelScore);
-      if (score >= bestScore - SCORE_PRECISION) continue;
-      best = load;
-      bestScore = score;
-    }
-    if (!best) return;
-    best.freeForAll -= weight;
-  }
-}
-
-function scoreOf({ capacity, freeForAll }: Load, weight: number, labelScore: number): number {
-  return 1 - (freeForAll - weight) / capacity + labelScore;
 }
 
 /** Two scores closer than this differ by rounding only: capacities are at most 1e9 units. */
@@ -146,6 +136,17 @@ function demandOf({ region, requiredLabels, preferredLabels, avoidedLabels }: Pl
 
 function sortedEntries(labels: Readonly<Record<string, string>>) {
   return Object.entries(labels).sort(([a], [b]) => compareIds(a, b));
+}
+
+function groupByDemand<T extends PlaceableTask>(tasks: readonly T[]) {
+  const groups = new Map<string, { readonly first: T; count: number }>();
+  for (const task of tasks) {
+    const demand = demandOf(task);
+    const group = groups.get(demand);
+    if (group) group.count++;
+    else groups.set(demand, { first: task, count: 1 });
+  }
+  return groups;
 }
 
 function reasonOf(task: PlaceableTask, serverCount: number, group: Candidates, tried: number): string {

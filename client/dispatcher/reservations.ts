@@ -9,6 +9,8 @@ export interface Hold {
 /** The reserved units of one life of a server: those the control plane counts and those only this dispatcher knows of. */
 export interface Reservations {
   readonly units: number;
+  /** Those that only this dispatcher knows of. */
+  readonly heldUnits: number;
   hold(units: number): Hold;
   /** Takes over the control plane's figure as of a revision. */
   refresh(units: number, revision: bigint): void;
@@ -21,6 +23,9 @@ export function createReservations(units: number): Reservations {
   return {
     get units() {
       return counted + held;
+    },
+    get heldUnits() {
+      return held;
     },
     hold(more) {
       const entry: { readonly units: number; committedAt?: bigint } = { units: more };

@@ -20,7 +20,7 @@ export interface LaneOutcome {
   lost(assignment: Assignment): void;
   /** It is to be placed on another server, or given back. */
   retry(assignment: Assignment): void;
-  /** The control plane or an agent has less room than the table shows. */
+  /** The control plane or an agent shows that the table is not up to date. */
   figuresAreWrong(): void;
   /** Follows one of the first three: nothing more will be told of it. */
   done(assignment: Assignment): void;
@@ -124,6 +124,7 @@ export function createServerLane(options: ServerLaneOptions): ServerLane {
       }
       result.notStarted.forEach(failed);
       if (!result.answered) {
+        outcome.figuresAreWrong();
         // The rest would wait for the same deadline; the server has a penalty now, so it is planned elsewhere.
         for (const assignment of assignments.slice(from + batchSize)) {
           assignment.item.triedServers.delete(serverKey(target));

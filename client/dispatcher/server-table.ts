@@ -115,6 +115,7 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
         labels: server.labels,
         capacity: server.capacity,
         reservedUnits: reservations.units,
+        ownUnits: reservations.heldUnits,
       }));
     },
     agent(serverId, incarnation) {

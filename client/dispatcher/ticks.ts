@@ -29,11 +29,15 @@ const FETCH_TIMEOUT_MS = 10_000;
 /** What one dispatcher takes on at a time: as much as the largest share it is likely to have. */
 const MAX_IN_HAND = 10_000;
 
-/** After this many ticks with nothing due, every dispatcher's last commits are in the figures. */
-const QUIET_TICKS = 2;
+/** So many ticks at the beginning of a quiet time see the last of what the dispatchers have placed. */
+const SETTLING_TICKS = 3;
 
-/** While nothing is due the figures change only by what ends, which is worth a seldom look. */
-const QUIET_REFRESH_MS = 10_000;
+/**
+ * What is reserved is read in each of these ticks, and otherwise only when it is this old. While conferences are being
+ * placed the figures hold a random part of each dispatcher's work, and planning by them would tilt what is even. What
+ * ends changes them slowly.
+ */
+const FIGURES_MAX_AGE_MS = 5_000;
 
 /** Dispatchers started together do not tick together: a tick takes up to this part more or less. */
 const TICK_JITTER = 0.1;
@@ -50,17 +54,19 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
   const window = durationFromMs(windowMs);
   let logged = "";
   let idle = false;
-  let quietTicks = 0;
+  let settling = 0;
 
-  async function queryTotal() {
+  /** Gives whether all that was due has just been placed. */
+  async function queryTotal(): Promise<boolean> {
     epoch.assertValid();
     const answer = await client.queryTotal({ dispatcherId, window }, { signal, timeoutMs: QUERY_TIMEOUT_MS });
     const { total, dispatcherCount, rank, share } = answer;
-    pipeline.setPlace({ dispatcherCount, rank });
+    pipeline.setPlace(answer);
     const text = [total, dispatcherCount, rank, share].join();
     if (text !== logged) logger.info({ total, dispatcherCount, rank, share }, "share changed");
     logged = text;
-    quietTicks = total === 0 ? quietTicks + 1 : 0;
+    settling = total > 0 ? SETTLING_TICKS : Math.max(0, settling - 1);
+    return total === 0 && settling > 0;
   }
 
   /** Gives how many tasks were new. */
@@ -87,8 +93,8 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
     const startedAtMs = clock.monotonicMs();
     let restMs = tickMs * (1 - TICK_JITTER + 2 * TICK_JITTER * Math.random());
     try {
-      await queryTotal();
-      await figures.refresh(quietTicks > QUIET_TICKS ? QUIET_REFRESH_MS : tickMs, signal);
+      const settled = await queryTotal();
+      await figures.refresh(settled ? tickMs : FIGURES_MAX_AGE_MS, signal);
       const ready = anyServer();
       if (ready === idle) {
         idle = !ready;

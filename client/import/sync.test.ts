@@ -123,8 +123,12 @@ describe("syncCalendar", () => {
   it("does not cancel instances of a series with an event that could not be read", async () => {
     const { sync, standing } = setUp();
     await sync(calendar([...daily, "RRULE:FREQ=DAILY;COUNT=2"]));
-    expect(await sync(calendar(["UID:d", "DTSTART:someday"]))).toEqual(none);
+    const shorter = [...daily, "RRULE:FREQ=DAILY;COUNT=2", "EXDATE:20300103T090000Z"];
+    const broken = ["UID:d", "RECURRENCE-ID:20300103T090000Z", "DTSTART:someday"];
+    expect(await sync(calendar(shorter, broken))).toEqual({ ...none, unchanged: 1 });
     expect(standing()).toHaveLength(2);
+    // Without the broken event it is known that the second instance is gone.
+    expect(await sync(calendar(shorter))).toEqual({ ...none, unchanged: 1, cancelled: 1 });
   });
 
   it("never schedules what was called off before it was known", async () => {

@@ -161,6 +161,8 @@ export function createGrpcTransport(options: GrpcTransportOptions): GrpcTranspor
             metadataOf(request.header),
             timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs },
           );
+          // Who iterates gets the error as well; nobody may be iterating any more when it comes.
+          call.on("error", () => {});
           const cancel = () => call.cancel();
           if (request.signal.aborted) cancel();
           request.signal.addEventListener("abort", cancel, { once: true });

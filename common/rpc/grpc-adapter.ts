@@ -7,6 +7,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import {
+  Code,
   type ConnectError,
   createHandlerContext,
   createServiceImplSpec,
@@ -16,7 +17,8 @@ import {
 } from "@connectrpc/connect";
 import { headerStatusDetailsBin, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import * as grpc from "@grpc/grpc-js";
-import { toStatus } from "./status.ts";
+import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { statusError, toStatus } from "./status.ts";
 
 /** A service and its handlers, with the types tied together. */
 export interface MountedService {
@@ -31,33 +33,34 @@ export function mounted<S extends DescService>(desc: S, impl: ServiceImpl<S>): M
 
 /**
  * Mounts Connect handlers on a grpc-js server. Only unary and server-streaming methods; our contracts have no others.
- * Streams wait for the transport when it is full, and every handler's signal aborts on cancellation, on the deadline,
- * and when `shutdownSignal` aborts, whose reason is then the status of the streams still open.
+ * Streams wait for the transport when it is full, and every handler's signal aborts on cancellation and on the deadline.
+ * The signals of streams also abort when `shutdownSignal` does, whose reason is then the status of those still open;
+ * unary calls go on, so that what they have begun to write has a known outcome.
  */
 export function addToGrpcServer(
   server: grpc.Server,
   service: MountedService,
   shutdownSignal: AbortSignal,
 ): void {
-  const definition: Record<string, grpc.MethodDefinition<Message, Message>> = {};
+  const definition: Record<string, grpc.MethodDefinition<Uint8Array, Message>> = {};
   const handlers: grpc.UntypedServiceImplementation = {};
   for (const spec of service.methods) {
     definition[spec.method.localName] = methodDefinition(spec.method);
-    if (spec.kind === "unary") handlers[spec.method.localName] = unaryHandler(spec, shutdownSignal);
+    if (spec.kind === "unary") handlers[spec.method.localName] = unaryHandler(spec);
     if (spec.kind === "server_streaming")
       handlers[spec.method.localName] = streamHandler(spec, shutdownSignal);
   }
   server.addService(definition, handlers);
 }
 
-function unaryHandler(
-  { impl, method }: MethodImplSpec & { kind: "unary" },
-  shutdownSignal: AbortSignal,
-): grpc.handleUnaryCall<Message, Message> {
+function unaryHandler({
+  impl,
+  method,
+}: MethodImplSpec & { kind: "unary" }): grpc.handleUnaryCall<Uint8Array, Message> {
   return async (call, callback) => {
-    const context = contextOf(call, method, shutdownSignal);
+    const context = contextOf(call, method);
     try {
-      const response = create(method.output, await impl(call.request, context));
+      const response = create(method.output, await impl(decode(method, call.request), context));
       callback(null, response, metadataOf(context.responseTrailer));
     } catch (err) {
       callback(toServiceError(toStatus(err)));
@@ -70,11 +73,11 @@ function unaryHandler(
 function streamHandler(
   { impl, method }: MethodImplSpec & { kind: "server_streaming" },
   shutdownSignal: AbortSignal,
-): grpc.handleServerStreamingCall<Message, Message> {
+): grpc.handleServerStreamingCall<Uint8Array, Message> {
   return async (call) => {
     const context = contextOf(call, method, shutdownSignal);
     try {
-      for await (const response of impl(call.request, context)) {
+      for await (const response of impl(decode(method, call.request), context)) {
         if (context.signal.aborted) break;
         if (!call.write(create(method.output, response))) await drained(call, context.signal);
       }
@@ -89,8 +92,9 @@ function streamHandler(
 }
 
 /** Resolves when the stream takes more, or when nobody wants it any more. */
-function drained(call: grpc.ServerWritableStream<Message, Message>, signal: AbortSignal): Promise<void> {
+function drained(call: grpc.ServerWritableStream<Uint8Array, Message>, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
     const done = () => {
       call.off("drain", done);
       signal.removeEventListener("abort", done);
@@ -101,22 +105,32 @@ function drained(call: grpc.ServerWritableStream<Message, Message>, signal: Abor
   });
 }
 
-function methodDefinition(method: DescMethod): grpc.MethodDefinition<Message, Message> {
+/** grpc-js would answer INTERNAL to what it cannot decode, as if the fault were ours; so it gets the bytes as they are. */
+function decode(method: DescMethod, bytes: Uint8Array): Message {
+  try {
+    return fromBinary(method.input, bytes);
+  } catch (err) {
+    const message = `the request is not a ${method.input.typeName} in the binary encoding of protobuf`;
+    throw statusError(Code.InvalidArgument, ErrorReason.INVALID_FIELD, message, { cause: err });
+  }
+}
+
+function methodDefinition(method: DescMethod): grpc.MethodDefinition<Uint8Array, Message> {
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     requestStream: false,
     responseStream: method.methodKind === "server_streaming",
-    requestSerialize: (message) => Buffer.from(toBinary(method.input, message)),
-    requestDeserialize: (bytes) => fromBinary(method.input, bytes),
+    requestSerialize: (bytes) => Buffer.from(bytes),
+    requestDeserialize: (bytes) => bytes,
     responseSerialize: (message) => Buffer.from(toBinary(method.output, message)),
     responseDeserialize: (bytes) => fromBinary(method.output, bytes),
   };
 }
 
 function contextOf(
-  call: grpc.ServerUnaryCall<Message, Message> | grpc.ServerWritableStream<Message, Message>,
+  call: grpc.ServerUnaryCall<Uint8Array, Message> | grpc.ServerWritableStream<Uint8Array, Message>,
   method: DescMethod,
-  shutdownSignal: AbortSignal,
+  shutdownSignal?: AbortSignal,
 ) {
   const cancelled = new AbortController();
   call.on("cancelled", () => cancelled.abort());
@@ -130,7 +144,7 @@ function contextOf(
     url: `http://localhost/${method.parent.typeName}/${method.name}`,
     ...(Number.isFinite(deadlineMs) ? { timeoutMs: Math.max(0, deadlineMs - Date.now()) } : {}),
     requestSignal: cancelled.signal,
-    shutdownSignal,
+    ...(shutdownSignal ? { shutdownSignal } : {}),
     requestHeader: headersOf(call.metadata),
   });
 }

@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { ServedCall } from "../metrics.ts";
 import type { MountedService } from "./grpc-adapter.ts";
-import { reasonName, reasonOf, toStatus } from "./status.ts";
+import { abortStatus, reasonName, reasonOf, toStatus } from "./status.ts";
 
 /**
  * Logs every call of a service once it is over, and turns whatever its handlers throw into a status.
@@ -62,7 +62,7 @@ export function instrumented(
             error = toStatus(err);
             throw error;
           } finally {
-            finish(error);
+            finish(error ?? (context.signal.aborted ? abortStatus(context.signal) : undefined));
           }
         };
         return { ...spec, impl };

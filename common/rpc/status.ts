@@ -72,6 +72,11 @@ export function reasonOf(error: unknown): ErrorReason | undefined {
   return undefined;
 }
 
+/** What a call that was given up answers: why, where the reason says so, and else that it was cancelled. */
+export function abortStatus({ reason }: AbortSignal): ConnectError {
+  return reason instanceof ConnectError ? reason : new ConnectError("the call was cancelled", Code.Canceled);
+}
+
 /**
  * Turns whatever a handler threw into the error that is sent: an error with a status goes out as it is, anything else
  * as INTERNAL without its text, which may hold what callers should not see.

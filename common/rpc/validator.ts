@@ -48,15 +48,35 @@ const LAST_TIMESTAMP_SECONDS = 253_402_300_799n;
 /** Beyond this many, violations only repeat each other. */
 const MAX_VIOLATIONS = 100;
 
+/** Errors travel in headers, of which many gRPC implementations take 8 KiB, and base64 adds a third. */
+const MAX_VIOLATION_BYTES = 4_096;
+
+/** So much of what the caller gave is enough to recognise it. */
+const MAX_ECHO_LENGTH = 80;
+
 /** Whether the text can be the ID of a conference, dispatcher or server. */
 export function isId(text: string): boolean {
   return ID_PATTERN.test(text);
 }
 
+/** Shortens what may hold text of the caller's. */
+function clip(text: string): string {
+  return text.length <= 2 * MAX_ECHO_LENGTH ? text : `${text.slice(0, MAX_ECHO_LENGTH).toWellFormed()}…`;
+}
+
 export function createValidator(): Validator {
   const violations: { field: string; description: string }[] = [];
+  let bytes = 0;
+  let left = 0;
   const violation = (field: string, description: string) => {
-    if (violations.length < MAX_VIOLATIONS) violations.push({ field, description });
+    const clipped = { field: clip(field), description: clip(description) };
+    const size = Buffer.byteLength(clipped.field) + Buffer.byteLength(clipped.description);
+    if (violations.length === MAX_VIOLATIONS || bytes + size > MAX_VIOLATION_BYTES) {
+      left += 1;
+      return;
+    }
+    bytes += size;
+    violations.push(clipped);
   };
   return {
     violation,
@@ -79,7 +99,8 @@ export function createValidator(): Validator {
     duration(field, value, { minMs, maxMs, fallbackMs }) {
       if (!value) return fallbackMs;
       const ms = durationMs(value);
-      if (!(ms >= minMs && ms <= maxMs))
+      const wellFormed = Math.abs(value.nanos) <= 999_999_999 && Number(value.seconds) * value.nanos >= 0;
+      if (!wellFormed || !(ms >= minMs && ms <= maxMs))
         violation(field, `must be from ${minMs / 1000} s to ${maxMs / 1000} s`);
       return ms;
     },
@@ -125,11 +146,12 @@ export function createValidator(): Validator {
     },
     done() {
       if (violations.length === 0) return;
+      const count = violations.length + left;
       const text = violations
         .slice(0, 3)
         .map(({ field, description }) => `${field} ${description}`)
         .join("; ");
-      const rest = violations.length > 3 ? `; and ${violations.length - 3} more` : "";
+      const rest = count > 3 ? `; and ${count - 3} more` : "";
       throw statusError(Code.InvalidArgument, ErrorReason.INVALID_FIELD, text + rest, { violations });
     },
   };

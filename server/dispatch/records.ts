@@ -29,8 +29,10 @@ export interface Writer {
 
 /** A release for want of room: long enough for something to end, short enough for nobody to wait. */
 const NO_CAPACITY_RETRY_MS = 1_000;
-/** The first delay after a failed start; it doubles with each. */
+/** The first delay after a failed start; it doubles with each, up to the longest. */
 const START_FAILED_RETRY_MS = 1_000;
+/** However many attempts are allowed, a conference that waits should not be forgotten. */
+const LONGEST_RETRY_MS = 60_000;
 
 /** The record of an entry, to be changed and written. */
 export function nextRecord(entry: ConferenceEntry, { nowMs, attemptId }: Writer) {
@@ -109,7 +111,8 @@ export function releaseRecord(
     record.retryTimeMs = BigInt(writer.nowMs + NO_CAPACITY_RETRY_MS);
   } else if (release.cause === TaskRelease_Cause.START_FAILED) {
     conference.failedAttempts += 1;
-    record.retryTimeMs = BigInt(writer.nowMs + START_FAILED_RETRY_MS * 2 ** (conference.failedAttempts - 1));
+    const delayMs = Math.min(START_FAILED_RETRY_MS * 2 ** (conference.failedAttempts - 1), LONGEST_RETRY_MS);
+    record.retryTimeMs = BigInt(writer.nowMs + delayMs);
     if (conference.failedAttempts >= maxFailedAttempts) conference.state = Conference_State.FAILED;
   }
   if (release.cause !== TaskRelease_Cause.SHUTTING_DOWN) {

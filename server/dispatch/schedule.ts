@@ -99,6 +99,8 @@ export function rescheduleRecord(
     conference.state = Conference_State.SCHEDULED;
     delete conference.claim;
     delete conference.dispatch;
+    delete conference.failure;
+    conference.failedAttempts = 0;
   }
   if (conference.dispatch && conference.endTime) {
     conference.dispatch.validUntil = timestampFromMs(timestampMs(conference.endTime) + graceMs);

@@ -1,5 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import { sleep } from "../../common/clock.ts";
 import { statusError } from "../../common/rpc/status.ts";
 import { RoundRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import type { Task } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
@@ -61,6 +62,9 @@ export function createClaims(context: OperationContext): Claims {
       active.set(request.dispatcherId, own);
       try {
         yield* run(request, AbortSignal.any([callerSignal, own.signal]));
+      } catch (err) {
+        // Whatever a write under way makes of the abort, the caller is to learn why.
+        throw own.signal.aborted ? own.signal.reason : err;
       } finally {
         if (active.get(request.dispatcherId) === own) active.delete(request.dispatcherId);
       }
@@ -69,16 +73,29 @@ export function createClaims(context: OperationContext): Claims {
 
   async function* run(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Task[]> {
     const deadlineMs = clock.monotonicMs() + request.waitMs;
-    const held = [...view.claimsOf(request.dispatcherId)]
-      .filter(({ claim }) => claim?.dispatcherEpoch === request.epoch)
-      .sort(byStart)
-      .slice(0, request.maxTasks);
-    yield* messages(held);
-    let sent = held.length;
+    const sentEpochs = new Map<string, bigint>();
+    let sent = 0;
+    function* send(entries: readonly ConferenceEntry[]) {
+      sent += entries.length;
+      for (const { id, claim } of entries) sentEpochs.set(id, claim?.dispatchEpoch ?? 0n);
+      yield* messages(entries);
+    }
     for (let conflicts = 0; sent < request.maxTasks && conflicts < MAX_TRIES; ) {
       signal.throwIfAborted();
       requireFresh(context);
       await requireEpoch(context, request.dispatcherId, request.epoch, signal);
+      // Looked at anew each time: a claim whose outcome was unknown, to this call or to the one before, may yet appear.
+      const held = [...view.claimsOf(request.dispatcherId)]
+        .filter(
+          ({ id, claim }) =>
+            claim?.dispatcherEpoch === request.epoch && sentEpochs.get(id) !== claim.dispatchEpoch,
+        )
+        .sort((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
+        .slice(0, request.maxTasks - sent);
+      if (held.length > 0) {
+        yield* send(held);
+        continue;
+      }
       const plan = await planClaims(request, signal);
       if (plan.conferences.length === 0) {
         const leftMs = deadlineMs - clock.monotonicMs();
@@ -93,8 +110,7 @@ export function createClaims(context: OperationContext): Claims {
         const claimed = await claimBatch(request, plan.round, batch, signal);
         if (!claimed) break;
         claimedOfPlan += claimed.length;
-        sent += claimed.length;
-        yield* messages(claimed);
+        yield* send(claimed);
       }
       if (claimedOfPlan < wanted.length) conflicts += 1;
     }
@@ -125,8 +141,9 @@ export function createClaims(context: OperationContext): Claims {
         rank,
         accounts,
         dueConferences(view, nowMs, windowMs),
-        ({ waitingSinceMs, startMs }) =>
-          waitingSinceMs <= overdueSinceMs && startMs - windowMs <= nowMs - settings.takeoverMs,
+        ({ waitingSinceMs, startMs, record }) =>
+          waitingSinceMs <= overdueSinceMs &&
+          Math.max(startMs - windowMs, Number(record.retryTimeMs)) <= nowMs - settings.takeoverMs,
       );
       if (left.length > 0)
         logger.info({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
@@ -172,7 +189,7 @@ export function createClaims(context: OperationContext): Claims {
     const result = await context.write(
       "claim",
       [
-        { key: keys.dispatcher(dispatcherId), createRevision: epoch },
+        { key: keys.dispatcher(dispatcherId), modRevision: epoch },
         // A share counts in the round it was computed for, and in no later one.
         ...(round > 0n ? [{ key: keys.round, modRevision: round }] : []),
       ],
@@ -212,19 +229,8 @@ export function createClaims(context: OperationContext): Claims {
   }
 
   async function changeOrTimer(waitMs: number, signal: AbortSignal) {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = clock.setTimer(resolve, waitMs);
-    let coalescing: { clear(): void } | undefined;
-    view.changed.then(() => {
-      coalescing = clock.setTimer(resolve, Math.min(COALESCE_MS, waitMs));
-    });
-    signal.addEventListener("abort", () => resolve(), { once: true });
-    try {
-      await promise;
-    } finally {
-      timer.clear();
-      coalescing?.clear();
-    }
+    if ((await view.changed.next(signal, waitMs)) !== "pulse") return;
+    await sleep(clock, Math.min(COALESCE_MS, waitMs), signal);
   }
 }
 

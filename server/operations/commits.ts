@@ -1,4 +1,4 @@
-import type { ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import { createMutex } from "../../common/mutex.ts";
 import { reasonOf } from "../../common/rpc/status.ts";
 import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
@@ -105,7 +105,7 @@ export function createCommits(context: OperationContext): Commits {
     signal: AbortSignal,
   ): Promise<"all" | "some" | "fenced"> {
     const writer = writerOf(context);
-    const fences: Fence[] = [{ key: keys.dispatcher(dispatcherId), createRevision: epoch }];
+    const fences: Fence[] = [{ key: keys.dispatcher(dispatcherId), modRevision: epoch }];
     for (const serverId of new Set(batch.map((dispatch) => dispatch.serverId))) {
       fences.push(...reservationFences(context, serverId, writer));
     }
@@ -145,6 +145,9 @@ function refused(refusal: Refusal): CommitOutcome {
   return { kind: "refusal", refusal };
 }
 
-function asRefusal(error: ConnectError): Refusal {
-  return { reason: reasonOf(error) ?? ErrorReason.INTERNAL, message: error.rawMessage };
+/** That an epoch is over is an outcome; that it could not be asked is not. */
+function asRefusal(error: unknown): Refusal {
+  const reason = reasonOf(error);
+  if (reason !== ErrorReason.EPOCH_EXPIRED && reason !== ErrorReason.DISPATCHER_REPLACED) throw error;
+  return { reason, message: ConnectError.from(error).rawMessage };
 }

@@ -16,7 +16,7 @@ import {
   type ScheduledField,
 } from "../dispatch/schedule.ts";
 import type { ConditionalWrite } from "../store/conditional-writes.ts";
-import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { type ConferenceEntry, effectiveState } from "../view/conference-entry.ts";
 import { capacityFence } from "./capacity-fence.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
 import { updateConference } from "./update-conference.ts";
@@ -169,8 +169,7 @@ export function moved(entry: ConferenceEntry, state: Conference_State, writer: W
 }
 
 export function stateConflict(entry: ConferenceEntry, verb: string) {
-  const state =
-    entry.status === "over" ? Conference_State[entry.conference.state] : entry.status.toUpperCase();
+  const state = Conference_State[effectiveState(entry)];
   return statusError(
     Code.FailedPrecondition,
     ErrorReason.STATE_CONFLICT,

@@ -1,7 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createBackoff } from "../../common/backoff.ts";
 import { sleep } from "../../common/clock.ts";
-import { timestampFromMs } from "../../common/time.ts";
+import { timestampFromMs, timestampMs } from "../../common/time.ts";
 import { RoundRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { Conference_FailureSchema, Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import { encodeRecord } from "../dispatch/records.ts";
@@ -27,7 +27,7 @@ export async function runLifecycle(context: OperationContext, signal: AbortSigna
   while (!signal.aborted) {
     let waitMs = SWEEP_INTERVAL_MS;
     try {
-      if (context.feed.fresh) await sweep(context, signal);
+      while (context.feed.fresh && (await sweep(context, signal))) {}
       backoff.reset();
     } catch (err) {
       if (signal.aborted) return;
@@ -39,13 +39,15 @@ export async function runLifecycle(context: OperationContext, signal: AbortSigna
   }
 }
 
-async function sweep(context: OperationContext, signal: AbortSignal) {
+/** Returns whether there may be more to move. */
+async function sweep(context: OperationContext, signal: AbortSignal): Promise<boolean> {
   const { store, keys, logger } = context;
   const writes = timedMoves(context, store.maxOperations);
-  if (writes.length === 0) return;
+  if (writes.length === 0) return false;
   const result = await context.write("sweep", [], writes, signal);
   await catchUp(context, result.revision, signal);
   logger.debug({ conferences: writes.length, prefix: keys.prefix }, "moved on by time");
+  return writes.length === store.maxOperations;
 }
 
 /** What time has moved on, at most `limit` at once. */
@@ -66,7 +68,7 @@ function timedMoves(context: OperationContext, limit: number): ConditionalWrite[
         failureTime: timestampFromMs(writer.nowMs),
       });
       write(entry, encodeRecord(record));
-    } else if (entry.status === "active" && entry.endMs + settings.graceMs <= nowMs) {
+    } else if (entry.status === "active" && validUntilMs(entry, settings.graceMs) <= nowMs) {
       write(entry, encodeRecord(moved(entry, Conference_State.ENDED, writer).record));
     }
   }
@@ -75,6 +77,10 @@ function timedMoves(context: OperationContext, limit: number): ConditionalWrite[
     write(entry, undefined);
   }
   return writes;
+}
+
+function validUntilMs({ conference: { dispatch }, endMs }: ConferenceEntry, graceMs: number): number {
+  return dispatch?.validUntil ? timestampMs(dispatch.validUntil) : endMs + graceMs;
 }
 
 function missedReason({ conference }: ConferenceEntry): string {
@@ -88,9 +94,6 @@ function missedReason({ conference }: ConferenceEntry): string {
  */
 export async function runRoundKeeper(context: OperationContext, signal: AbortSignal): Promise<void> {
   const { view, clock, feed, keys, logger } = context;
-  const aborted = new Promise<void>((resolve) =>
-    signal.addEventListener("abort", () => resolve(), { once: true }),
-  );
   const backoff = createBackoff();
   while (!signal.aborted) {
     const round = view.round;
@@ -114,7 +117,7 @@ export async function runRoundKeeper(context: OperationContext, signal: AbortSig
       }
       continue;
     }
-    await Promise.race([view.changed, aborted]);
+    await view.changed.next(signal);
   }
 }
 

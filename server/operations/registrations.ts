@@ -19,7 +19,10 @@ export interface RegistrationRequest {
 /** Others that register under the same ID at the same moment are let pass this often. */
 const MAX_TRIES = 5;
 
-/** Registers a dispatcher on a new lease, in place of whoever had the ID. */
+/**
+ * Registers a dispatcher on a new lease, in place of whoever had the ID. One write replaces the old registration by the
+ * new: were there a moment without either, the old process would be told that its lease had ended, and register again.
+ */
 export async function register(context: OperationContext, request: RegistrationRequest, signal: AbortSignal) {
   requireFresh(context);
   const { store, keys, clock, view } = context;
@@ -27,8 +30,6 @@ export async function register(context: OperationContext, request: RegistrationR
   const key = keys.dispatcher(dispatcherId);
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const previous = view.dispatchers.get(dispatcherId);
-    // The old lease must go first: a put over the old key would keep its create revision, and so its epoch.
-    if (previous) await store.leaseRevoke(previous.lease, signal);
     const sentMs = clock.wallMs();
     const grant = await store.leaseGrant(request.ttlMs, signal);
     const writer = writerOf(context);
@@ -43,14 +44,13 @@ export async function register(context: OperationContext, request: RegistrationR
       DispatcherRecordSchema,
       create(DispatcherRecordSchema, { dispatcher, attemptId: writer.attemptId }),
     );
-    const result = await context.write(
-      "dispatcher",
-      [],
-      [{ key, modRevision: 0n, value, lease: grant.leaseId }],
-      signal,
-    );
+    const write = { key, modRevision: previous?.epoch ?? 0n, value, lease: grant.leaseId };
+    const result = await context.write("dispatcher", [], [write], signal).catch(whenLeaseGone);
+    // A replica that stood still for the whole time to live begins anew.
+    if (!result) continue;
     await catchUp(context, result.revision, signal);
     if (!result.fenced && result.written.has(key)) {
+      if (previous) await endLease(context, previous, signal);
       dispatcher.epoch = result.revision;
       dispatcher.expireTime = timestampFromMs(Math.round(sentMs + grant.ttlMs));
       return { dispatcher, ttlMs: grant.ttlMs };
@@ -58,6 +58,23 @@ export async function register(context: OperationContext, request: RegistrationR
     await store.leaseRevoke(grant.leaseId, signal);
   }
   throw contention(`dispatcher ${dispatcherId}`);
+}
+
+/** The lease of a replaced registration holds nothing any more; if it cannot be ended now, it ends by itself. */
+async function endLease(
+  { store, logger }: OperationContext,
+  { lease }: DispatcherEntry,
+  signal: AbortSignal,
+) {
+  try {
+    await store.leaseRevoke(lease, signal);
+  } catch (err) {
+    logger.debug({ err, lease: String(lease) }, "lease of a replaced registration left to expire");
+  }
+}
+
+function whenLeaseGone(err: unknown): undefined {
+  if (!(err instanceof StoreError) || err.code !== "lease_not_found") throw err;
 }
 
 /** Renews the lease of an epoch. Returns until when it is valid, by this replica's clock. */
@@ -74,8 +91,12 @@ export async function heartbeat(
     const { ttlMs } = await context.store.leaseKeepalive(lease, signal);
     return { expireTime: timestampFromMs(Math.round(sentMs + ttlMs)) };
   } catch (err) {
-    if (err instanceof StoreError && err.code === "lease_not_found") throw epochExpired(dispatcherId, epoch);
-    throw err;
+    if (!(err instanceof StoreError) || err.code !== "lease_not_found") throw err;
+    // It has ended or was replaced, which the view may have yet to see.
+    const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
+    await catchUp(context, revision, signal);
+    await requireEpoch(context, dispatcherId, epoch, signal);
+    throw epochExpired(dispatcherId, epoch);
   }
 }
 
@@ -87,8 +108,13 @@ export async function deregister(
   signal: AbortSignal,
 ) {
   requireFresh(context);
-  const entry = context.view.dispatchers.get(dispatcherId);
-  if (entry?.epoch === epoch) await context.store.leaseRevoke(entry.lease, signal);
+  const { store, keys, view } = context;
+  if (epoch > view.revision) await catchUpWithEpoch(context, dispatcherId, epoch, signal);
+  const entry = view.dispatchers.get(dispatcherId);
+  if (entry?.epoch !== epoch) return;
+  await store.leaseRevoke(entry.lease, signal);
+  const { revision } = await store.range({ key: keys.dispatcher(dispatcherId) }, signal);
+  await catchUp(context, revision, signal);
 }
 
 /**
@@ -101,16 +127,23 @@ export async function requireEpoch(
   epoch: bigint,
   signal: AbortSignal,
 ): Promise<DispatcherEntry> {
-  // An epoch is a revision: when the view is behind it, another replica has only just handed it out.
-  if (epoch > context.view.revision) {
-    const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
-    if (revision >= epoch) await catchUp(context, epoch, signal);
-  }
+  if (epoch > context.view.revision) await catchUpWithEpoch(context, dispatcherId, epoch, signal);
   const entry = context.view.dispatchers.get(dispatcherId);
   if (entry?.epoch === epoch) return entry;
   throw entry && entry.epoch > epoch
     ? replaced(dispatcherId, epoch, entry)
     : epochExpired(dispatcherId, epoch);
+}
+
+/** An epoch is a revision: when the view is behind it, another replica has only just handed it out. */
+async function catchUpWithEpoch(
+  context: OperationContext,
+  dispatcherId: string,
+  epoch: bigint,
+  signal: AbortSignal,
+) {
+  const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
+  if (revision >= epoch) await catchUp(context, epoch, signal);
 }
 
 function epochExpired(dispatcherId: string, epoch: bigint) {

@@ -37,7 +37,7 @@ export async function releaseTasks(
       const value = encodeRecord(releaseRecord(entry, release, settings.maxFailedAttempts, writer));
       writes.set(release, { key: keys.conference(entry.id), modRevision: entry.modRevision, value });
     }
-    const fence = { key: keys.dispatcher(dispatcherId), createRevision: epoch };
+    const fence = { key: keys.dispatcher(dispatcherId), modRevision: epoch };
     const result = await context.write("release", [fence], [...writes.values()], signal);
     await catchUp(context, result.revision, signal);
     if (result.fenced) await requireEpoch(context, dispatcherId, epoch, signal);

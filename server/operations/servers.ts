@@ -59,9 +59,7 @@ export async function removeServer(context: OperationContext, serverId: string, 
     const standing = view.servers.get(serverId);
     if (!standing) return;
     // Even a void dispatch counts: were the server known anew, its first incarnation would bring it back to life.
-    let hosted = 0;
-    for (const { conference } of view.unfinished.values())
-      if (conference.dispatch?.serverId === serverId) hosted += 1;
+    const hosted = view.hostingOf(serverId).named.size;
     if (hosted > 0) {
       throw statusError(
         Code.FailedPrecondition,

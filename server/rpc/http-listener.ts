@@ -1,5 +1,5 @@
 import { createServer, type ServerResponse } from "node:http";
-import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { Code, type ConnectRouter, type MethodImplSpec } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { formatAddress, parseAddress } from "../../common/address.ts";
 import type { Metrics } from "../../common/metrics.ts";
@@ -38,16 +38,21 @@ export async function listenHttp({
   const shutdown = new AbortController();
   const handler = connectNodeAdapter({
     routes: (router) => {
-      for (const service of services) addToRouter(router, service);
+      for (const service of services) addToRouter(router, service, shutdown.signal);
     },
-    shutdownSignal: shutdown.signal,
     readMaxBytes: 4 * 1024 * 1024,
     fallback: ({ url }, response) => {
       if (metrics && url?.split("?")[0] === "/metrics") void scrape(metrics, response as ServerResponse);
       else probe(url, response as ServerResponse, isReady);
     },
   });
-  const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS }, handler);
+  const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS }, (request, response) => {
+    // A connection that was busy when the server began to stop would else be kept for the client's next call.
+    response.once("finish", () => {
+      if (shutdown.signal.aborted) setImmediate(() => server.closeIdleConnections());
+    });
+    handler(request, response);
+  });
   const { host, port } = parseAddress(address);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (err) =>
@@ -73,8 +78,28 @@ export async function listenHttp({
   };
 }
 
-function addToRouter(router: ConnectRouter, { methods }: MountedService) {
-  for (const { method, impl } of methods) router.rpc(method, impl as never);
+function addToRouter(router: ConnectRouter, { methods }: MountedService, shutdownSignal: AbortSignal) {
+  for (const spec of methods) {
+    const impl = spec.kind === "server_streaming" ? untilShutdown(spec.impl, shutdownSignal) : spec.impl;
+    router.rpc(spec.method, impl as never);
+  }
+}
+
+type StreamImpl = Extract<MethodImplSpec, { kind: "server_streaming" }>["impl"];
+
+/** Streams end when the server stops; unary calls go on, so that what they have begun to write has a known outcome. */
+function untilShutdown(impl: StreamImpl, shutdownSignal: AbortSignal): StreamImpl {
+  return async function* (request, context) {
+    const stopping = new AbortController();
+    const stop = () => stopping.abort(shutdownSignal.reason);
+    shutdownSignal.addEventListener("abort", stop, { once: true });
+    if (shutdownSignal.aborted) stop();
+    try {
+      yield* impl(request, { ...context, signal: AbortSignal.any([context.signal, stopping.signal]) });
+    } finally {
+      shutdownSignal.removeEventListener("abort", stop);
+    }
+  };
 }
 
 /** `/healthz`: the process lives. `/readyz`: it follows the store and takes calls. */

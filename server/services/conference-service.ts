@@ -189,6 +189,7 @@ export function createConferenceService(context: OperationContext): ServiceImpl<
           .map((dispatch) => ({ type: EventType.PUT, dispatch, cause: DispatchEvent_Cause.EXISTING })),
       });
       for await (const { revision, events } of serveWatch(
+        context,
         view.dispatchLog,
         request.revision,
         snapshot,

@@ -6,6 +6,7 @@ import {
   CommitResultSchema,
   type DispatcherService,
   type NewDispatch,
+  type Observation,
   RejectionSchema,
   type TaskRelease,
 } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
@@ -94,6 +95,7 @@ export function createDispatcherService(context: OperationContext): ServiceImpl<
         })),
       });
       for await (const { revision, events } of serveWatch(
+        context,
         view.dispatcherLog,
         request.revision,
         snapshot,
@@ -187,7 +189,12 @@ export function createDispatcherService(context: OperationContext): ServiceImpl<
     },
 
     async reportObservations(request, { signal }) {
-      readEpoch(request);
+      const check = checkEpoch(request);
+      check.size("observations", request.observations, { min: 0, max: LIMITS.maxBatch });
+      for (const [index, observation] of request.observations.entries()) {
+        checkObservation(check, `observations[${index}]`, observation);
+      }
+      check.done();
       await requireEpoch(context, request.dispatcherId, request.epoch, signal);
       throw notImplemented("ReportObservations");
     },
@@ -220,6 +227,12 @@ function checkDispatch(check: Validator, field: string, dispatch: NewDispatch) {
   check.epoch(`${field}.incarnation`, dispatch.incarnation);
   check.text(`${field}.address`, dispatch.address, 2048);
   if (!URL.canParse(dispatch.address)) check.violation(`${field}.address`, "must be a URL");
+}
+
+function checkObservation(check: Validator, field: string, observation: Observation) {
+  check.id(`${field}.server_id`, observation.serverId);
+  check.epoch(`${field}.incarnation`, observation.incarnation);
+  check.integer(`${field}.verdict`, observation.verdict, { min: 1, max: 3 });
 }
 
 function checkRelease(check: Validator, field: string, release: TaskRelease) {

@@ -6,6 +6,7 @@ import type { ServerService } from "../../proto/gen/convoke/v1/server_service_pb
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import type { OperationContext } from "../operations/context.ts";
 import { registerServer, removeServer, requireServer, setCordoned, toServer } from "../operations/servers.ts";
+import { LIMITS } from "../settings.ts";
 import { readPage, takePage } from "./pages.ts";
 import { checkRevision, notImplemented, readId } from "./requests.ts";
 import { withStoreStatus } from "./store-status.ts";
@@ -44,6 +45,7 @@ export function createServerService(context: OperationContext): ServiceImpl<type
         events: [...view.servers.values()].map(({ server }) => ({ type: EventType.PUT, resource: server })),
       });
       for await (const { revision, events } of serveWatch(
+        context,
         view.serverLog,
         request.revision,
         snapshot,
@@ -68,7 +70,10 @@ export function createServerService(context: OperationContext): ServiceImpl<type
     },
 
     async drainServer(request) {
-      readId("server_id", request.serverId);
+      const check = createValidator();
+      check.id("server_id", request.serverId);
+      check.duration("deadline", request.deadline, { minMs: 0, maxMs: LIMITS.maxDrainMs, fallbackMs: 0 });
+      check.done();
       throw notImplemented("DrainServer");
     },
 

@@ -1,6 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import { statusError } from "../../common/rpc/status.ts";
+import { Code, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { abortStatus, statusError } from "../../common/rpc/status.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { storeUnavailable } from "../operations/context.ts";
 import { StoreError, type StoreErrorCode } from "../store/store.ts";
@@ -22,19 +22,25 @@ export function fromStoreError(err: unknown): unknown {
   });
 }
 
-/** Handlers whose store errors go out as statuses, and whose aborts go out as the reason of the abort. */
+/**
+ * Handlers whose store errors go out as statuses. What fails because the call was given up goes out as the reason for
+ * that: cancelled, past its deadline, or shutting down.
+ */
 export function withStoreStatus<S extends DescService>(impl: ServiceImpl<S>): ServiceImpl<S> {
   const wrapped: Record<string, unknown> = {};
-  for (const [name, method] of Object.entries<(request: never, context: never) => unknown>(impl)) {
-    wrapped[name] = (request: never, context: never) => {
+  for (const [name, method] of Object.entries<(request: never, context: HandlerContext) => unknown>(impl)) {
+    wrapped[name] = (request: never, context: HandlerContext) => {
       const result = method(request, context);
-      return isAsyncIterable(result) ? mapErrors(result) : Promise.resolve(result).catch(rethrow);
+      const rethrow = (err: unknown): never => {
+        throw isAbort(err, context.signal) ? abortStatus(context.signal) : fromStoreError(err);
+      };
+      return isAsyncIterable(result) ? mapErrors(result, rethrow) : Promise.resolve(result).catch(rethrow);
     };
   }
   return wrapped as ServiceImpl<S>;
 }
 
-async function* mapErrors(items: AsyncIterable<unknown>) {
+async function* mapErrors(items: AsyncIterable<unknown>, rethrow: (err: unknown) => never) {
   try {
     yield* items;
   } catch (err) {
@@ -42,12 +48,9 @@ async function* mapErrors(items: AsyncIterable<unknown>) {
   }
 }
 
-function rethrow(err: unknown): never {
-  const mapped = fromStoreError(err);
-  // Node's own AbortError says nothing of why; Connect's reasons are errors with a code already.
-  if (mapped instanceof Error && mapped.name === "AbortError")
-    throw new ConnectError("the call was cancelled", Code.Canceled);
-  throw mapped;
+/** The store rejects with an error of its own when the signal aborts, so any of its errors counts after that. */
+function isAbort(err: unknown, signal: AbortSignal): boolean {
+  return signal.aborted && (err === signal.reason || err instanceof StoreError);
 }
 
 function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

@@ -1,4 +1,5 @@
 import type { Clock } from "../../common/clock.ts";
+import { createPulse } from "../../common/pulse.ts";
 
 /** What became of one kind of resource at one revision. */
 export interface Change<E> {
@@ -51,13 +52,7 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
   /** Changes after this revision are kept. */
   let floor = 0n;
   let known = 0n;
-  let wake = Promise.withResolvers<void>();
-
-  const notify = () => {
-    const { resolve } = wake;
-    wake = Promise.withResolvers<void>();
-    resolve();
-  };
+  const appended = createPulse(clock);
 
   /** The place of the first change after the revision. */
   const placeAfter = (revision: bigint) => {
@@ -92,7 +87,7 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
         changes.splice(0, excess);
         dropped += excess;
       }
-      notify();
+      appended.notify();
     },
     progress(revision) {
       known = revision;
@@ -103,7 +98,7 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
       events = 0;
       floor = revision;
       known = revision;
-      notify();
+      appended.notify();
     },
     async *follow(fromRevision, signal) {
       if (fromRevision < floor) throw new WatchLostError(false);
@@ -124,24 +119,9 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
           progressDue = false;
           yield { revision: sent, events: [] };
         } else {
-          progressDue = await changedOrDue(wake.promise, clock, signal);
+          progressDue = (await appended.next(signal, PROGRESS_INTERVAL_MS)) === "timeout" || progressDue;
         }
       }
     },
   };
-}
-
-/** Resolves with true when it is time to tell of progress, with false when something changed or the signal aborted. */
-async function changedOrDue(changed: Promise<void>, clock: Clock, signal: AbortSignal): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const onAbort = () => resolve(false);
-  signal.addEventListener("abort", onAbort, { once: true });
-  const timer = clock.setTimer(() => resolve(true), PROGRESS_INTERVAL_MS);
-  changed.then(() => resolve(false));
-  try {
-    return await promise;
-  } finally {
-    timer.clear();
-    signal.removeEventListener("abort", onAbort);
-  }
 }

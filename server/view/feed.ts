@@ -15,7 +15,7 @@ export interface Feed {
   readonly fresh: boolean;
   /** Resolves once the view has everything up to the revision. Rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
-  /** Resolves with the first complete view. Rejects with the signal's reason. */
+  /** Resolves once the view is complete and follows the store. Rejects with the signal's reason. */
   ready(signal: AbortSignal): Promise<void>;
   /** Runs until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
@@ -57,11 +57,7 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
   async function until(condition: () => boolean, signal: AbortSignal) {
     while (!condition()) {
       signal.throwIfAborted();
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const onAbort = () => resolve();
-      signal.addEventListener("abort", onAbort, { once: true });
-      await Promise.race([view.changed, promise]);
-      signal.removeEventListener("abort", onAbort);
+      await view.changed.next(signal);
     }
   }
 
@@ -70,7 +66,7 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
       return fresh;
     },
     reached: (revision, signal) => until(() => view.revision >= revision, signal),
-    ready: (signal) => until(() => view.revision > 0n || fresh, signal),
+    ready: (signal) => until(() => fresh, signal),
     async run(signal) {
       const backoff = createBackoff({ maxMs: LONGEST_RETRY_MS });
       let listed = false;
@@ -80,10 +76,13 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
           listed = true;
           const request = { prefix: keys.prefix, fromRevision: view.revision + 1n };
           for await (const batch of store.watch(request, signal)) {
-            fresh = true;
-            backoff.reset();
             view.apply(batch.events, batch.revision);
+            backoff.reset();
+            if (fresh) continue;
+            fresh = true;
+            view.changed.notify();
           }
+          if (!signal.aborted) throw new StoreError("unavailable", "the store ended the watch");
         } catch (err) {
           if (signal.aborted) break;
           fresh = false;

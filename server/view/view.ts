@@ -1,6 +1,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import BTreeModule from "sorted-btree";
 import type { Clock } from "../../common/clock.ts";
+import { createPulse, type Pulse } from "../../common/pulse.ts";
 import {
   DispatcherRecordSchema,
   type RoundMember,
@@ -33,10 +34,12 @@ export interface ServerEntry {
   readonly modRevision: bigint;
 }
 
-/** What a server hosts by its valid dispatches. */
+/** What a server hosts by its valid dispatches, and what names it. */
 export interface Hosting {
   readonly conferences: Set<ConferenceEntry>;
   reservedUnits: number;
+  /** All conferences whose dispatch is on this server, be it void or not. */
+  readonly named: Set<ConferenceEntry>;
 }
 
 export interface Round {
@@ -77,6 +80,8 @@ export class View {
   /** Those that are not over in order of end; those that are, in order of their last write: what time will move on. */
   readonly unfinished = new BTree<string, ConferenceEntry>();
   readonly finished = new BTree<string, ConferenceEntry>();
+  /** Pulses with each change of anything, and when the view begins to follow the store again. */
+  readonly changed: Pulse;
   readonly dispatchLog: ChangeLog<DispatchChange>;
   readonly dispatcherLog: ChangeLog<ResourceChange<Dispatcher>>;
   readonly serverLog: ChangeLog<ResourceChange<Server>>;
@@ -86,20 +91,15 @@ export class View {
   readonly #claims = new Map<string, Set<ConferenceEntry>>();
   readonly #hostings = new Map<string, Hosting>();
   readonly #taken = new Map<string, number>();
-  #changed = Promise.withResolvers<void>();
   #dispatchEvents: DispatchChange[] = [];
 
   constructor(keys: Keys, clock: Clock) {
     this.#keys = keys;
     this.#clock = clock;
+    this.changed = createPulse(clock);
     this.dispatchLog = createChangeLog(clock);
     this.dispatcherLog = createChangeLog(clock);
     this.serverLog = createChangeLog(clock);
-  }
-
-  /** Resolves with the next change of anything. */
-  get changed(): Promise<void> {
-    return this.#changed.promise;
   }
 
   /** The conferences that a dispatcher holds by valid claims and has not placed yet. */
@@ -161,9 +161,7 @@ export class View {
     publish(this.dispatcherLog, revision, dispatcherEvents);
     publish(this.serverLog, revision, serverEvents);
     this.#dispatchEvents = [];
-    const { resolve } = this.#changed;
-    this.#changed = Promise.withResolvers<void>();
-    resolve();
+    this.changed.notify();
   }
 
   #applyConference(id: string, event: StoreEvent) {
@@ -176,7 +174,9 @@ export class View {
     }
     const entry = readConferenceEntry(id, event.kv);
     entry.status = this.#statusOf(entry);
-    entry.waitingSinceMs = before?.status === "waiting" ? before.waitingSinceMs : this.#clock.monotonicMs();
+    // One that was moved in time falls to its dispatcher anew.
+    const waitsOn = before?.status === "waiting" && before.startMs === entry.startMs;
+    entry.waitingSinceMs = waitsOn ? before.waitingSinceMs : this.#clock.monotonicMs();
     this.conferences.set(id, entry);
     this.#index(entry);
     this.#noteDispatchChange(before, entry);
@@ -191,8 +191,9 @@ export class View {
     } else {
       const { dispatcher } = fromBinary(DispatcherRecordSchema, event.kv.value);
       if (!dispatcher) return;
-      dispatcher.epoch = event.kv.createRevision;
-      this.dispatchers.set(id, { dispatcher, epoch: event.kv.createRevision, lease: event.kv.lease });
+      // A registration is written once, and replaced by the next; so the revision of the write tells them apart.
+      dispatcher.epoch = event.kv.modRevision;
+      this.dispatchers.set(id, { dispatcher, epoch: event.kv.modRevision, lease: event.kv.lease });
       events.push({ type: EventType.PUT, resource: dispatcher });
     }
     this.registryRevision = event.kv.modRevision;
@@ -211,7 +212,7 @@ export class View {
       this.servers.set(id, { server, modRevision: event.kv.modRevision });
       events.push({ type: EventType.PUT, resource: server });
     }
-    this.#rejudge(this.#hostings.get(id)?.conferences);
+    this.#rejudge(this.#hostings.get(id)?.named);
   }
 
   #applyReservation(serverId: string, event: StoreEvent) {
@@ -256,12 +257,15 @@ export class View {
     for (const entry of [...(entries ?? [])].sort(byStart)) {
       const status = this.#statusOf(entry);
       if (status === entry.status) continue;
-      const lost = entry.status === "active";
+      const before = entry.status;
       this.#unindex(entry);
       entry.status = status;
       entry.waitingSinceMs = this.#clock.monotonicMs();
       this.#index(entry);
-      if (lost) this.#dispatchGone(entry, DispatchEvent_Cause.SERVER_LOST);
+      const { dispatch } = entry.conference;
+      if (before === "active") this.#dispatchGone(entry, DispatchEvent_Cause.SERVER_LOST);
+      else if (status === "active" && dispatch)
+        this.#dispatchEvents.push({ type: EventType.PUT, dispatch, cause: DispatchEvent_Cause.PLACED });
     }
   }
 
@@ -280,14 +284,14 @@ export class View {
       const claims = this.#claims.get(claim.dispatcherId) ?? new Set();
       this.#claims.set(claim.dispatcherId, claims.add(entry));
     }
-    if (status === "active" && conference.dispatch) {
-      const hosting = this.#hostings.get(conference.dispatch.serverId) ?? {
-        conferences: new Set(),
-        reservedUnits: 0,
-      };
+    if (conference.state === Conference_State.ACTIVE && conference.dispatch) {
+      const hosting = this.#hostings.get(conference.dispatch.serverId) ?? newHosting();
       this.#hostings.set(conference.dispatch.serverId, hosting);
-      hosting.conferences.add(entry);
-      hosting.reservedUnits += conference.weight;
+      hosting.named.add(entry);
+      if (status === "active") {
+        hosting.conferences.add(entry);
+        hosting.reservedUnits += conference.weight;
+      }
     }
     if (status !== "waiting" && claim && claim.round === this.round?.revision) {
       entry.countedFor = claim.dispatcherId;
@@ -300,9 +304,12 @@ export class View {
     this.finished.delete(timeKey(Number(conference.updateTime?.seconds ?? 0n) * 1000, id));
     this.unfinished.delete(timeKey(entry.endMs, id));
     this.waiting.delete(timeKey(entry.startMs, id));
-    if (claim) this.#claims.get(claim.dispatcherId)?.delete(entry);
-    const hosting = conference.dispatch && this.#hostings.get(conference.dispatch.serverId);
+    const claims = claim && this.#claims.get(claim.dispatcherId);
+    if (claims?.delete(entry) && claims.size === 0) this.#claims.delete(claim?.dispatcherId ?? "");
+    const serverId = conference.dispatch?.serverId ?? "";
+    const hosting = this.#hostings.get(serverId);
     if (hosting?.conferences.delete(entry)) hosting.reservedUnits -= conference.weight;
+    if (hosting?.named.delete(entry) && hosting.named.size === 0) this.#hostings.delete(serverId);
     if (entry.countedFor !== undefined && claim?.round === this.round?.revision) {
       this.#taken.set(entry.countedFor, this.takenBy(entry.countedFor) - 1);
     }
@@ -347,7 +354,11 @@ export class View {
 }
 
 const NO_ENTRIES: ReadonlySet<ConferenceEntry> = new Set();
-const NO_HOSTING: Hosting = { conferences: new Set(), reservedUnits: 0 };
+const NO_HOSTING: Hosting = newHosting();
+
+function newHosting(): Hosting {
+  return { conferences: new Set(), reservedUnits: 0, named: new Set() };
+}
 
 function* itemsOf(waiting: Iterable<ConferenceEntry>, dueUntilMs: number) {
   for (const { id, startMs } of waiting) yield { id, isDue: startMs <= dueUntilMs };

@@ -85,8 +85,8 @@ describe("dispatchers with a real control plane and real agents", () => {
     for (let from = 0; from < count; from += 100) {
       await client.conferences.batchCreateConferences({
         requests: Array.from({ length: Math.min(100, count - from) }, (_, index) => ({
-          conferenceId: `${prefix}-${from + index}`,
           conference: {
+            conferenceId: `${prefix}-${from + index}`,
             startTime: timestampFromMs(Date.now() + 60_000),
             endTime: timestampFromMs(Date.now() + 3_600_000),
             weight: 1,

@@ -1,9 +1,8 @@
 import { Command, Option } from "commander";
 import type { LogLevel } from "../../../common/logging.ts";
 import type { AgentOptions } from "../../agent/agent-options.ts";
-import { CliError } from "../cli-error.ts";
+import { asUsage, labelsFromEnvironment } from "../as-usage.ts";
 import { type CliContext, endpointOf } from "../context.ts";
-import { ExitCode } from "../exit-code.ts";
 import { collectLabel, endpointOption, integerParser, logLevelOption, parseHostPort } from "../options.ts";
 
 interface AgentCommandOptions extends Omit<AgentOptions, "labels"> {
@@ -82,7 +81,7 @@ export function agentCommand(context: CliContext): Command {
       const { label, logLevel, ...options } = command.opts<AgentCommandOptions>();
       const agentOptions: AgentOptions = {
         ...options,
-        labels: label ?? labelsFrom(context.env.CONVOKE_LABELS),
+        labels: label ?? labelsFromEnvironment(context.env.CONVOKE_LABELS),
         endpoint: endpointOf(context, command),
       };
       const [{ runAgent }, { compileAgentOptions }, { createLogger }] = await Promise.all([
@@ -94,21 +93,4 @@ export function agentCommand(context: CliContext): Command {
       const logger = createLogger("agent", logLevel);
       await runAgent(agentOptions, { logger, clock: context.clock }, context.signal);
     });
-}
-
-function labelsFrom(text: string | undefined): Record<string, string> {
-  if (!text) return {};
-  return asUsage(() =>
-    text.split(",").reduce<Record<string, string>>((labels, item) => collectLabel(item.trim(), labels), {}),
-  );
-}
-
-/** What is wrong with an option is the caller's mistake, whichever part finds it. */
-function asUsage<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (err) {
-    const message = err instanceof Error ? err.message : String(err);
-    throw new CliError(message, { exitCode: ExitCode.usage, cause: err });
-  }
 }

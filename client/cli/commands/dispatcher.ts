@@ -1,9 +1,9 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { LogLevel } from "../../../common/logging.ts";
 import type { DispatcherOptions } from "../../dispatcher/options.ts";
+import { asUsage, labelsFromEnvironment } from "../as-usage.ts";
 import { CliError } from "../cli-error.ts";
 import { type CliContext, endpointOf } from "../context.ts";
-import { ExitCode } from "../exit-code.ts";
 import { collectLabel, durationParser, endpointOption, integerParser, logLevelOption } from "../options.ts";
 
 interface DispatcherCommandOptions {
@@ -88,7 +88,7 @@ export function dispatcherCommand(context: CliContext): Command {
         tickMs: tick,
         ttlMs: ttl,
         weight,
-        labels: label ?? labelsFrom(context.env.CONVOKE_LABELS),
+        labels: label ?? labelsFromEnvironment(context.env.CONVOKE_LABELS),
         ...(startRate === undefined ? {} : { startRate }),
       };
       const [{ compileDispatcherOptions, DispatcherReplacedError, runDispatcher }, { createLogger }] =
@@ -118,21 +118,4 @@ function parseRate(text: string): number {
     throw new InvalidArgumentError("Write a number from 0.1 to 1000000, such as 50.");
   }
   return rate;
-}
-
-function labelsFrom(text: string | undefined): Record<string, string> {
-  if (!text) return {};
-  return asUsage(() =>
-    text.split(",").reduce<Record<string, string>>((labels, item) => collectLabel(item.trim(), labels), {}),
-  );
-}
-
-/** What is wrong with an option is the caller's mistake, whichever part finds it. */
-function asUsage<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (err) {
-    const message = err instanceof Error ? err.message : String(err);
-    throw new CliError(message, { exitCode: ExitCode.usage, cause: err });
-  }
 }

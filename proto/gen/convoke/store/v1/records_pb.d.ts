@@ -16,8 +16,7 @@ import type { Conference } from "../../v1/conference_pb.js";
 export declare const file_convoke_store_v1_records: GenFile;
 
 /**
- * DispatcherRecord is the value of `dispatchers/<id>`, on the lease of the registration. The key's create revision is
- * the epoch.
+ * DispatcherRecord is the value of `dispatchers/<id>`, on the lease of the registration. The key's revision is the epoch.
  *
  * @generated from message convoke.store.v1.DispatcherRecord
  */
