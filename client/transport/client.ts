@@ -28,6 +28,8 @@ export interface ConvokeClientOptions {
   /** The deadline of calls that bring none, in milliseconds. Default 10,000. Streams have none unless given. */
   readonly timeoutMs?: number;
   readonly interceptors?: readonly Interceptor[];
+  /** A number in [0, 1), for the order in which several endpoints are tried. Default: Math.random. */
+  readonly random?: () => number;
 }
 
 /** Where `convoke serve` listens unless told otherwise. */
@@ -61,7 +63,7 @@ export interface AgentClient extends Client<typeof AgentService>, Disposable {
 /** @throws {TypeError} when the address is not host:port */
 export function createAgentClient(
   address: string,
-  options: Omit<ConvokeClientOptions, "endpoint"> = {},
+  options: Omit<ConvokeClientOptions, "endpoint" | "random"> = {},
 ): AgentClient {
   const transport = createTransport(address, options);
   return Object.assign(createLeavableClient(AgentService, transport), {
@@ -85,12 +87,13 @@ function createControlPlaneTransport(options: ConvokeClientOptions) {
     connect: (to) => createGrpcTransport({ address: to, keepalive: EAGER_KEEPALIVE }),
     defaultTimeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
     interceptors,
+    ...(options.random ? { random: options.random } : {}),
   });
 }
 
 function createTransport(
   address: string,
-  { timeoutMs, interceptors }: Omit<ConvokeClientOptions, "endpoint">,
+  { timeoutMs, interceptors }: Omit<ConvokeClientOptions, "endpoint" | "random">,
 ) {
   parseAddress(address);
   return createGrpcTransport({

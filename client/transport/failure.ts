@@ -17,12 +17,21 @@ export interface Failure {
 const BROKEN_OFF: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Canceled, Code.Internal]);
 
 /**
+ * What grpc-js says of HTTP/2's REFUSED_STREAM, by which a server that shuts down promises not to have looked at a call;
+ * it says so in no other way. Were the words others, such a call would not be sent again, and nothing worse.
+ */
+const STREAM_REFUSED = "Stream refused by server";
+
+/**
  * Judges the error of a call that nobody gave up. A deadline that passed says nothing: the replica may be well and the
  * work long; whether it shows signs of life is looked at before.
  */
 export function judgeFailure(method: DescMethod, error: ConnectError): Failure {
   const reason = reasonOf(error);
-  if (reason === undefined) return { endpointAtFault: BROKEN_OFF.has(error.code), notCarriedOut: false };
+  if (reason === undefined) {
+    const refused = error.code === Code.Unavailable && error.rawMessage === STREAM_REFUSED;
+    return { endpointAtFault: BROKEN_OFF.has(error.code), notCarriedOut: refused };
+  }
   if (reason === ErrorReason.STORE_UNAVAILABLE) {
     return { endpointAtFault: true, notCarriedOut: saysNoEffect(error) && !writesInParts(method) };
   }

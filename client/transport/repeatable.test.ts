@@ -46,6 +46,12 @@ const ours = (code: Code, reason: ErrorReason, metadata = {}) =>
 test.each([
   ["a broken connection", new ConnectError("reset", Code.Unavailable), true, false],
   ["a call cut off by a server that stops", new ConnectError("cut", Code.Canceled), true, false],
+  [
+    "a call refused by a server that stops",
+    new ConnectError("Stream refused by server", Code.Unavailable),
+    true,
+    true,
+  ],
   ["a deadline", new ConnectError("late", Code.DeadlineExceeded), false, false],
   ["a replica that stops", ours(Code.Unavailable, ErrorReason.SHUTTING_DOWN), true, false],
   ["a store that did not answer", ours(Code.Unavailable, ErrorReason.STORE_UNAVAILABLE), true, false],
