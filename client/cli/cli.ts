@@ -16,9 +16,13 @@ import type { CliContext } from "./context.ts";
 import { endpointOption } from "./options.ts";
 import { readVersion } from "./version.ts";
 
+/** The help group of commands for operators. */
+export const OPERATE = "Operate:";
+
 /**
  * The `convoke` program, ready to parse a command line; `runCli` does so and turns what happens into an exit code.
- * @param extraCommands commands from elsewhere, such as `serve`, listed with those that run processes
+ * @param extraCommands commands from elsewhere, such as `serve`, listed with those that run processes unless their help
+ * group is `OPERATE`
  */
 export function createCli(context: CliContext, extraCommands: readonly Command[] = []): Command {
   const program = new Command("convoke")
@@ -33,7 +37,12 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
   const groups: readonly [string, readonly Command[]][] = [
     [
       "Run a process:",
-      [demoCommand(context), ...extraCommands, dispatcherCommand(context), agentCommand(context)],
+      [
+        demoCommand(context),
+        ...extraCommands.filter((command) => command.helpGroup() !== OPERATE),
+        dispatcherCommand(context),
+        agentCommand(context),
+      ],
     ],
     ["Look:", [getCommand(context), watchCommand(context)]],
     [
@@ -46,7 +55,14 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
         requeueCommand(context),
       ],
     ],
-    ["Operate:", [cordonCommand(context), uncordonCommand(context)]],
+    [
+      OPERATE,
+      [
+        cordonCommand(context),
+        uncordonCommand(context),
+        ...extraCommands.filter((command) => command.helpGroup() === OPERATE),
+      ],
+    ],
     ["Other:", [versionCommand(context)]],
   ];
   for (const [heading, commands] of groups)

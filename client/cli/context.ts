@@ -29,6 +29,8 @@ export interface CliContext {
    * the gRPC machinery, so call it inside an action only.
    */
   connect(command: Command): Promise<ConvokeClient>;
+  /** Deletes all that a deployment keeps in a store; set by programs that hold a control plane as well. */
+  readonly eraseStore?: (location: string) => Promise<void>;
   /** Writes the text and a line feed to stdout; resolves when stdout takes more. */
   print(text: string): Promise<void>;
   /** Writes `warning: <text>` to stderr. */

@@ -30,10 +30,14 @@ export async function startDeployment(): Promise<Deployment> {
   const group = createProcessGroup(PROGRAM, directory);
   let lives = 0;
   const serve = async (listen: string, http: string) => {
-    const process = group.start(`control-plane-${++lives}`, [
-      ...["serve", "--listen", listen, "--http", http, "--store", `embedded:${join(directory, "store")}`],
-      ...["--log-level", "debug"],
-    ]);
+    const process = group.start(
+      `control-plane-${++lives}`,
+      [
+        ...["serve", "--listen", listen, "--http", http, "--store", `embedded:${join(directory, "store")}`],
+        ...["--log-level", "debug"],
+      ],
+      "control-plane",
+    );
     const addresses = await process.logged("serving", AbortSignal.timeout(START_TIMEOUT_MS));
     return { process, endpoint: String(addresses.grpc), http: String(addresses.http) };
   };

@@ -18,8 +18,11 @@ export interface DemoProcess {
 
 /** The processes of one run: started together, ended together. */
 export interface ProcessGroup extends AsyncDisposable {
-  /** Starts `convoke ARGS…`; its log goes to `<directory>/<name>.log`. */
-  start(name: string, args: readonly string[]): DemoProcess;
+  /**
+   * Starts `convoke ARGS…`; its log goes to `<directory>/<name>.log`. A control plane is ended after all others, so that
+   * they can sign off.
+   */
+  start(name: string, args: readonly string[], kind?: "control-plane"): DemoProcess;
   /** Rejects when a process ends that nobody ended. */
   readonly failed: Promise<never>;
 }
@@ -28,14 +31,14 @@ export interface ProcessGroup extends AsyncDisposable {
 const STOP_TIMEOUT_MS = 5_000;
 
 export function createProcessGroup(program: Program, directory: string): ProcessGroup {
-  const children: { process: ChildProcess; exited: Promise<void>; ended: { expected: boolean } }[] = [];
+  const children: Child[] = [];
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   const [command, ...before] = program;
 
   return {
     failed: failure.promise,
-    start(name, args) {
+    start(name, args, kind) {
       const child = spawn(command, [...before, ...args], { stdio: ["ignore", "ignore", "pipe"] });
       const log = createWriteStream(join(directory, `${name}.log`));
       const messages = new Map<string, Readonly<Record<string, unknown>>>();
@@ -59,7 +62,7 @@ export function createProcessGroup(program: Program, directory: string): Process
         messages.set(fields.msg, fields);
         for (const listener of listeners) listener();
       });
-      children.push({ process: child, exited, ended });
+      children.push({ process: child, exited, ended, last: kind === "control-plane" });
       return {
         name,
         pid: child.pid ?? 0,
@@ -88,18 +91,22 @@ export function createProcessGroup(program: Program, directory: string): Process
       };
     },
     async [Symbol.asyncDispose]() {
-      // The control plane was started first and goes last, so that the others can sign off.
-      for (const { process: child, exited, ended } of children.toReversed()) {
-        ended.expected = true;
-        child.kill("SIGTERM");
-        if (child === children[1]?.process) await settled(children.slice(1));
-        if (child === children[0]?.process) await settled([{ process: child, exited }]);
-      }
+      for (const { ended } of children) ended.expected = true;
+      await stopped(children.filter(({ last }) => !last));
+      await stopped(children.filter(({ last }) => last));
     },
   };
 }
 
-async function settled(children: readonly { process: ChildProcess; exited: Promise<void> }[]) {
+interface Child {
+  readonly process: ChildProcess;
+  readonly exited: Promise<void>;
+  readonly ended: { expected: boolean };
+  readonly last: boolean;
+}
+
+async function stopped(children: readonly Child[]) {
+  for (const { process: child } of children.toReversed()) child.kill("SIGTERM");
   const timer = setTimeout(() => {
     for (const { process: child } of children) child.kill("SIGKILL");
   }, STOP_TIMEOUT_MS);

@@ -11,15 +11,29 @@ import { paginate } from "../../paginate.ts";
 import { type ConvokeClient, createConvokeClient } from "../../transport/client.ts";
 import { watchDispatches } from "../../watch.ts";
 import { demoCalendar } from "./calendar.ts";
+import {
+  type ControlPlanes,
+  isEmbedded,
+  type Replica,
+  startControlPlanes,
+  storeOfRun,
+} from "./control-planes.ts";
 import { type Conversation, startConversation } from "./conversation.ts";
 import { type Figures, figuresOf, readBack } from "./figures.ts";
+import { createLiveState, type LiveState, names } from "./live-state.ts";
 import { createProcessGroup, type DemoProcess, type ProcessGroup, type Program } from "./processes.ts";
-import { createProgressView, type DemoState, type ProgressView } from "./progress.ts";
+import { createProgressView, type ProgressView } from "./progress.ts";
 
 export interface DemoOptions {
   readonly conferences: number;
   readonly dispatchers: number;
   readonly servers: number;
+  /** How many control-plane processes; more than one only over an etcd store. */
+  readonly replicas: number;
+  /** Where they keep everything, each run by itself. Default: in a directory of the run. */
+  readonly store?: string;
+  /** Deletes what a run has kept in a store that outlives it. */
+  readonly eraseStore?: (location: string) => Promise<void>;
   /** How to run `convoke`. */
   readonly program: Program;
   readonly clock: Clock;
@@ -33,13 +47,19 @@ export interface DemoResult extends Figures {
   readonly seconds: number;
   /** Whether two participants heard each other before and after the kill, and were never cut. */
   readonly participants_heard_each_other: boolean;
+  /** How many control-plane processes there were. */
+  readonly replicas: number;
+  /** Whether one of them was killed in the middle; the figures were then read through the others. */
+  readonly replica_killed: boolean;
 }
 
 /** A demo that is not done by then has failed; people do not wait longer. */
 const DEADLINE_MS = 55_000;
 /** Conferences are placed in about this time, so that there is something to see and a middle to kill in. */
 const PLACING_MS = 8_000;
-/** The victim dies when this part of the conferences is active. */
+/** A replica dies when this part of the conferences is active, if there are several. */
+const KILL_REPLICA_AT = 0.2;
+/** The victim among the dispatchers dies when this part of the conferences is active. */
 const KILL_AT = 0.4;
 /** Servers have half again as many units as all conferences need. */
 const SPARE = 1.5;
@@ -54,10 +74,12 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   const view = createProgressView(options.stderr, options.isTerminal);
   const directory = await mkdtemp(join(tmpdir(), "convoke-demo-"));
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]);
+  const store = storeOfRun(options.store, directory);
   let succeeded = false;
   try {
+    await using _erasing = erasing(store, options);
     await using group = createProcessGroup(options.program, directory);
-    const story = tellStory(options, group, directory, view, startedMs, deadline);
+    const story = tellStory(options, group, store, view, startedMs, deadline);
     const result = await Promise.race([story, group.failed]);
     succeeded = true;
     return { ...result, seconds: Math.round((clock.monotonicMs() - startedMs) / 100) / 10 };
@@ -76,7 +98,7 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
 async function tellStory(
   options: DemoOptions,
   group: ProcessGroup,
-  directory: string,
+  store: string,
   view: ProgressView,
   startedMs: number,
   signal: AbortSignal,
@@ -86,14 +108,11 @@ async function tellStory(
   const live = createLiveState(options, instances.length);
   const show = () => view.show(live.state((clock.monotonicMs() - startedMs) / 1000));
 
-  live.phase = "starting the control plane";
+  live.phase =
+    options.replicas === 1 ? "starting the control plane" : `starting ${options.replicas} replicas`;
   show();
-  const serve = group.start("control-plane", [
-    ...["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
-    ...["--store", `embedded:${join(directory, "store")}`],
-  ]);
-  const { grpc } = await serve.logged("serving", signal);
-  const endpoint = String(grpc);
+  const planes = await startControlPlanes(group, options.replicas, store, signal);
+  const endpoint = planes.endpoints.join(",");
   using client = createConvokeClient({ endpoint });
 
   live.phase = `starting ${options.servers} agents and ${options.dispatchers} dispatchers`;
@@ -116,6 +135,7 @@ async function tellStory(
     live.phase = "sharing out and placing";
     await until(clock, signal, async () => live.active > 0);
     using conversation = await converse(client, signal);
+    const deadReplica = await killReplica(planes, live, clock, view, signal);
     const victim = await killInTheMiddle(client, dispatchers, live, clock, view, signal);
     live.phase = victim ? "going on without it" : live.phase;
     await until(clock, signal, async () => live.active >= instances.length);
@@ -124,12 +144,31 @@ async function tellStory(
     live.phase = "reading everything back";
     show();
     const ids = instances.map(({ conferenceId }) => conferenceId);
-    const figures = await settledFigures(client, ids, victim?.name, clock, signal);
-    return { ...figures, participants_heard_each_other: !conversation.interrupted };
+    using survivors = createConvokeClient({
+      endpoint: planes.endpoints.filter((address) => address !== deadReplica?.endpoint),
+    });
+    const figures = await settledFigures(survivors, ids, victim?.name, clock, signal);
+    return {
+      ...figures,
+      participants_heard_each_other: !conversation.interrupted,
+      replicas: options.replicas,
+      replica_killed: deadReplica !== undefined,
+    };
   } finally {
     following.abort();
     await followed;
   }
+}
+
+/** At the end, deletes what the run has kept in a store that is not its own. */
+function erasing(store: string, { store: given, eraseStore }: DemoOptions): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      if (given === undefined) return;
+      if (isEmbedded(store)) await rm(store.slice("embedded:".length), { recursive: true, force: true });
+      else await eraseStore?.(store);
+    },
+  };
 }
 
 function startAgents(
@@ -164,6 +203,8 @@ async function importInstances(
   const batchSize = 500;
   for (let from = 0; from < instances.length; from += batchSize) {
     const requests = instances.slice(from, from + batchSize).map((instance) => ({
+      // So that a replica can tell a repeated call from another's.
+      requestId: instance.conferenceId,
       conference: {
         conferenceId: instance.conferenceId,
         displayName: instance.displayName,
@@ -186,6 +227,22 @@ async function converse(client: ConvokeClient, signal: AbortSignal): Promise<Con
   const conversation = await startConversation(dispatch?.address ?? "", HEARING_TIMEOUT_MS);
   await conversation.exchange(HEARING_TIMEOUT_MS);
   return conversation;
+}
+
+/** Kills a replica while conferences are being placed. Undefined when there is only one. */
+async function killReplica(
+  { replicas }: ControlPlanes,
+  live: LiveState,
+  clock: Clock,
+  view: ProgressView,
+  signal: AbortSignal,
+): Promise<Replica | undefined> {
+  const victim = replicas.length > 1 ? replicas[1] : undefined;
+  if (!victim) return undefined;
+  await until(clock, signal, async () => live.active >= live.total * KILL_REPLICA_AT);
+  await victim.process.kill();
+  view.note(`        SIGKILL to replica ${victim.process.name} at ${victim.endpoint}`);
+  return victim;
 }
 
 /** Kills a dispatcher while it holds conferences that it has not placed. Undefined when there is only one. */
@@ -244,56 +301,15 @@ async function settledFigures(
   }
 }
 
-interface LiveState {
-  phase: string;
-  readonly total: number;
-  readonly active: number;
-  readonly dead: Set<string>;
-  put(conferenceId: string, dispatcherId: string, serverId: string): void;
-  drop(conferenceId: string): void;
-  state(seconds: number): DemoState;
-}
-
-function createLiveState(options: DemoOptions, total: number): LiveState {
-  const rows = new Map<string, { dispatcherId: string; serverId: string }>();
-  const dead = new Set<string>();
-  const count = (key: "dispatcherId" | "serverId", id: string) => {
-    let matching = 0;
-    for (const row of rows.values()) if (row[key] === id) matching += 1;
-    return matching;
-  };
-  return {
-    phase: "",
-    total,
-    dead,
-    get active() {
-      return rows.size;
-    },
-    put: (conferenceId, dispatcherId, serverId) => rows.set(conferenceId, { dispatcherId, serverId }),
-    drop: (conferenceId) => rows.delete(conferenceId),
-    state(seconds) {
-      return {
-        seconds,
-        phase: this.phase,
-        total,
-        active: rows.size,
-        dispatchers: names("d", options.dispatchers).map((id) => ({
-          id,
-          placed: count("dispatcherId", id),
-          dead: dead.has(id),
-        })),
-        servers: names("s", options.servers).map((id) => ({ id, hosted: count("serverId", id) })),
-      };
-    },
-  };
-}
-
 /** Keeps the picture up to date from the dispatch table's own watch. */
 async function followTable(client: ConvokeClient, live: LiveState, show: () => void, signal: AbortSignal) {
   const timer = setInterval(show, 200);
   try {
     for await (const update of watchDispatches(client.conferences, { signal })) {
-      if (update.kind !== "events") continue;
+      if (update.kind === "restart") {
+        live.clear();
+        continue;
+      }
       for (const { type, dispatch } of update.events) {
         if (!dispatch) continue;
         if (type === EventType.PUT) live.put(dispatch.conferenceId, dispatch.dispatcherId, dispatch.serverId);
@@ -305,10 +321,6 @@ async function followTable(client: ConvokeClient, live: LiveState, show: () => v
   } finally {
     clearInterval(timer);
   }
-}
-
-function names(letter: string, count: number): string[] {
-  return Array.from({ length: count }, (_, index) => `${letter}${index + 1}`);
 }
 
 async function until(clock: Clock, signal: AbortSignal, condition: () => Promise<boolean>): Promise<void> {
