@@ -3,7 +3,17 @@
  * people and machines that read no more.
  */
 import { startVitest } from "vitest/node";
+import { ensureDebianPackages } from "./support/debian.ts";
 
+/** Real peers: etcd with its tool, keys for TLS, and the calendar library of another language. */
+const DEBIAN_PACKAGES = ["etcd-server", "etcd-client", "openssl", "python3-recurring-ical-events"];
+
+try {
+  await ensureDebianPackages(DEBIAN_PACKAGES);
+} catch (err) {
+  console.error(err instanceof Error ? err.message : String(err));
+  process.exit(1);
+}
 const vitest = await startVitest("test", process.argv.slice(2), { watch: false, run: true });
 let passed = 0;
 let failed = 0;

@@ -20,14 +20,14 @@ export async function ensureDebianPackages(packages: readonly string[]): Promise
   if (missing.length === 0) return;
   const wanted = missing.join(" ");
   if (process.getuid?.() !== 0)
-    throw new Error(`this test needs Debian packages: run \`apt-get install ${wanted}\` as root`);
+    throw new Error(`the tests need Debian packages: run \`apt-get install ${wanted}\` as root`);
   try {
     await aptGet("update", "-q");
     await aptGet("install", "-q", "-y", "--no-install-recommends", ...missing);
   } catch (err) {
     const said = err instanceof Error && "stderr" in err ? String(err.stderr) : String(err);
     const reason = said.trim().split("\n").at(-1);
-    throw new Error(`this test needs Debian packages, and installing ${wanted} failed: ${reason}`, {
+    throw new Error(`the tests need Debian packages, and installing ${wanted} failed: ${reason}`, {
       cause: err,
     });
   }
