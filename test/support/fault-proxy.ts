@@ -134,6 +134,8 @@ export async function startFaultProxy({ target, seed = 1 }: FaultProxyOptions): 
         await pass(link, direction, piece);
         held -= piece.length;
       });
+      // A socket may break while nobody waits here; whoever waits next is told.
+      last.catch(() => {});
       if (held >= HELD_BYTES) await last;
     }
     await last;
