@@ -3,6 +3,8 @@ export interface Keys {
   /** Everything of this deployment. */
   readonly prefix: string;
   readonly round: string;
+  /** Where the store was copied from, if it was. */
+  readonly origin: string;
   conference(id: string): string;
   dispatcher(id: string): string;
   server(id: string): string;
@@ -28,6 +30,7 @@ export function createKeys(prefix: string = DEFAULT_PREFIX): Keys {
   return {
     prefix,
     round: `${prefix}round`,
+    origin: `${prefix}origin`,
     conference: (id) => `${prefix}conferences/${id}`,
     dispatcher: (id) => `${prefix}dispatchers/${id}`,
     server: (id) => `${prefix}servers/${id}`,

@@ -1,6 +1,7 @@
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logging.ts";
-import { DEFAULT_PREFIX } from "./keys.ts";
+import { createKeys, DEFAULT_PREFIX } from "./keys.ts";
+import { openAtOrigin } from "./origin.ts";
 import type { Store } from "./store.ts";
 
 /** A store, and where in it a deployment keeps its keys. */
@@ -13,7 +14,7 @@ export interface OpenedStore {
 /**
  * Opens the store that a location names: `embedded:DIR` keeps everything in that directory,
  * `etcd://host:port[,host:port…][/prefix]` in an etcd cluster, which need not be reachable yet (its options are those of
- * `parseEtcdLocation`).
+ * `parseEtcdLocation`). One that was filled by a copy carries on with the revisions of its source; see `openAtOrigin`.
  * @throws {TypeError} when the location is not of a known form
  * @throws {StoreError} when the store cannot be opened
  * @throws {Error} when a file that the location names cannot be read
@@ -22,6 +23,11 @@ export async function openStore(
   location: string,
   options: { clock: Clock; logger: Logger },
 ): Promise<OpenedStore> {
+  const { store, prefix } = await openEngine(location, options);
+  return { store: openAtOrigin(store, createKeys(prefix)), prefix };
+}
+
+async function openEngine(location: string, options: { clock: Clock; logger: Logger }): Promise<OpenedStore> {
   const [scheme, rest] = splitScheme(location);
   // Each engine is loaded when it is used: one brings a native library, the other all of etcd's protocol.
   if (scheme === "embedded" && rest !== "") {

@@ -17,7 +17,7 @@ export interface Feed {
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
   /** Resolves once the view is complete and follows the store. Rejects with the signal's reason. */
   ready(signal: AbortSignal): Promise<void>;
-  /** Runs until the signal aborts. */
+  /** Runs until the signal aborts. @throws {StoreError} `invalid` when the store is not to be served from */
   run(signal: AbortSignal): Promise<void>;
 }
 
@@ -86,6 +86,8 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
         } catch (err) {
           if (signal.aborted) break;
           fresh = false;
+          // The store is not what the view was made from: nothing mends that but starting anew.
+          if (err instanceof StoreError && err.code === "invalid") throw err;
           if (err instanceof StoreError && err.code === "compacted") {
             listed = false;
             logger.info({ err }, "the view's place in the history is compacted, listing anew");

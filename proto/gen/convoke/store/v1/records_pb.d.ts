@@ -193,3 +193,51 @@ export declare type RoundMember = Message<"convoke.store.v1.RoundMember"> & {
  */
 export declare const RoundMemberSchema: GenMessage<RoundMember>;
 
+/**
+ * OriginRecord is the value of `origin`, in a store that was filled by copying another one.
+ *
+ * @generated from message convoke.store.v1.OriginRecord
+ */
+export declare type OriginRecord = Message<"convoke.store.v1.OriginRecord"> & {
+  /**
+   * Added to every revision of this store, so that its revisions go on where those of the source ended: epochs only rise.
+   *
+   * @generated from field: int64 revision_base = 1;
+   */
+  revisionBase: bigint;
+
+  /**
+   * Whether everything is copied; until then nobody may serve from it.
+   *
+   * @generated from field: bool complete = 2;
+   */
+  complete: boolean;
+
+  /**
+   * The location of the source, for people.
+   *
+   * @generated from field: string source = 3;
+   */
+  source: string;
+
+  /**
+   * When the copy was begun, in milliseconds since 1970.
+   *
+   * @generated from field: int64 begin_time_ms = 4;
+   */
+  beginTimeMs: bigint;
+
+  /**
+   * Unique to the copy; tells an unknown outcome.
+   *
+   * @generated from field: string attempt_id = 5;
+   */
+  attemptId: string;
+};
+
+/**
+ * Describes the message convoke.store.v1.OriginRecord.
+ * Use `create(OriginRecordSchema)` to create a new message.
+ */
+export declare const OriginRecordSchema: GenMessage<OriginRecord>;
+
