@@ -21,7 +21,7 @@ export function serveCommand(context: CliContext): Command {
   return new Command("serve")
     .summary("run a control plane on this machine")
     .description(
-      "Serves gRPC with reflection and health on --listen, and Connect, gRPC-Web and JSON with /healthz and /readyz on\n" +
+      "Serves gRPC with reflection and health on --listen, and Connect, gRPC-Web and JSON with /healthz, /readyz and /metrics on\n" +
         "--http. Runs until SIGINT or SIGTERM, then finishes the calls under way.",
     )
     .addOption(
