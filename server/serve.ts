@@ -70,11 +70,15 @@ export async function runServe(options: ServeOptions, signal: AbortSignal): Prom
     await running;
   });
   const late = new Error(`the store gave no complete view within ${READY_TIMEOUT_MS / 1000} s`);
+  const waiting = new AbortController();
+  const starting = AbortSignal.any([signal, waiting.signal]);
   try {
-    await Promise.race([readyWithin(replica, clock, READY_TIMEOUT_MS, late, signal), failed.promise]);
+    await Promise.race([readyWithin(replica, clock, READY_TIMEOUT_MS, late, starting), failed.promise]);
   } catch (err) {
     if (signal.aborted) return;
     throw err;
+  } finally {
+    waiting.abort();
   }
 
   let stopping = false;
