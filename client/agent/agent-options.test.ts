@@ -12,7 +12,7 @@ test("everything has a default but the ID and the capacity", () => {
     driver: "loopback",
     region: "",
     labels: {},
-    endpoint: "127.0.0.1:7400",
+    endpoint: ["127.0.0.1:7400"],
     roomsListen: "127.0.0.1:0",
     roomsAdvertise: "127.0.0.1:0",
   });

@@ -6,7 +6,7 @@ describe("dispatcher options", () => {
     const options = compileDispatcherOptions({ id: "d1" });
     expect(options).toEqual({
       id: "d1",
-      endpoint: "127.0.0.1:7400",
+      endpoint: ["127.0.0.1:7400"],
       labels: {},
       windowMs: 600_000,
       tickMs: 1_000,
