@@ -60,7 +60,10 @@ export function serveCommand(context: CliContext): Command {
         .argParser(durationParser({ minMs: 100, maxMs: HOUR_MS })),
     )
     .addOption(
-      new Option("--max-failed-attempts <n>", "failed placements that make a conference FAILED (default: 5)")
+      new Option(
+        "--max-failed-attempts <n>",
+        "failed starts that make a conference FAILED; want of room does not count (default: 5)",
+      )
         .env("CONVOKE_MAX_FAILED_ATTEMPTS")
         .argParser(integerParser({ min: 1, max: 1000 })),
     )

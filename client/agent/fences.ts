@@ -1,4 +1,4 @@
-/** Remembers, for each conference that was stopped, the highest epoch that must not be started any more. */
+/** Remembers, for each conference that was stopped or is elsewhere, the highest epoch that must not be started any more. */
 export interface Fences {
   /** The fence of a conference; 0 when there is none. */
   get(conferenceId: string): bigint;
@@ -10,7 +10,7 @@ export interface Fences {
 
 /**
  * A start that comes after its stop comes within the deadline of its call, seconds later. This many fences outlive that
- * at a thousand stops a second, and take a few megabytes; the ones raised longest ago make room.
+ * at a thousand stops and placements a second, and take a few megabytes; the ones raised longest ago make room.
  */
 export const FENCE_LIMIT = 65_536;
 

@@ -302,3 +302,41 @@ describe("any interleaving of starts and stops", () => {
     );
   });
 });
+
+describe("a fence from the dispatch table", () => {
+  const request = (epoch: bigint): RoomRequest => ({ conferenceId: "c1", dispatchEpoch: epoch, weight: 3 });
+  const reasonOf = (outcome: StartOutcome) => ("refusal" in outcome ? outcome.refusal.reason : undefined);
+
+  function createHosted(driver: Driver) {
+    return createHostedConferences({
+      driver,
+      capacity: 10,
+      logger: pino({ level: "silent" }),
+      clock: createFakeClock(),
+    });
+  }
+
+  test("refuses late starts, and lets a higher epoch through", async () => {
+    const driver = createFakeDriver();
+    const hosted = createHosted(driver);
+    hosted.fence("c1", 7n);
+    expect(reasonOf(await hosted.start(request(6n)))).toBe(ErrorReason.DISPATCH_EPOCH_STALE);
+    expect(reasonOf(await hosted.start(request(7n)))).toBe(ErrorReason.DISPATCH_EPOCH_STALE);
+    expect(driver.rooms.size).toBe(0);
+    expect(reasonOf(await hosted.start(request(8n)))).toBeUndefined();
+    expect(hosted.unitsInUse).toBe(3);
+  });
+
+  test("that comes while the driver starts the room leaves none behind", async () => {
+    const { promise: go, resolve: release } = Promise.withResolvers<void>();
+    const driver = createFakeDriver((call) => (call === "start" ? go : Promise.resolve()));
+    const hosted = createHosted(driver);
+    const starting = hosted.start(request(5n));
+    hosted.fence("c1", 6n);
+    release();
+    expect(reasonOf(await starting)).toBe(ErrorReason.DISPATCH_EPOCH_STALE);
+    expect(driver.rooms.size).toBe(0);
+    expect(hosted.count).toBe(0);
+    expect(hosted.unitsInUse).toBe(0);
+  });
+});

@@ -38,6 +38,11 @@ export interface HostedConferences {
   start(request: RoomRequest): Promise<StartOutcome>;
   /** Stops what is hosted under this epoch or a lower one, and fences this epoch off. Not hosted is a success. */
   stop(conferenceId: string, dispatchEpoch: bigint): Promise<StopOutcome>;
+  /**
+   * Fences an epoch off that the dispatch table has elsewhere or no more, so that a start which comes late is refused. What
+   * is hosted stays until it is stopped.
+   */
+  fence(conferenceId: string, dispatchEpoch: bigint): void;
   get(conferenceId: string): HostedConference | undefined;
   /** Up to `limit` conferences in order of their IDs, from the first after `after`. */
   page(after: string, limit: number): HostedConference[];
@@ -90,7 +95,7 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     const { conferenceId, dispatchEpoch, weight } = request;
     const current = hosted.get(conferenceId);
     const fence = fences.get(conferenceId);
-    if (dispatchEpoch <= fence) return stale(`epoch ${fence} of ${conferenceId} was stopped here`);
+    if (dispatchEpoch <= fence) return stale(fencedOff(conferenceId, fence));
     if (current && dispatchEpoch < current.dispatchEpoch) return staleAgainst(current);
     if (current && dispatchEpoch === current.dispatchEpoch) return { conference: current };
 
@@ -105,6 +110,13 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     unitsInUse += reserved;
     try {
       const { address } = await callDriver((signal) => driver.start(request, signal));
+      const raised = fences.get(conferenceId);
+      if (dispatchEpoch <= raised) {
+        // The table has moved on while the driver was at it.
+        unitsInUse -= reserved;
+        if (!current) await removeRemains(conferenceId);
+        return stale(fencedOff(conferenceId, raised));
+      }
       unitsInUse += growth - reserved;
       const conference: HostedConference = {
         conferenceId,
@@ -156,6 +168,7 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     start: (request) => locks.run(request.conferenceId, () => start(request)).catch(refusedWhenBusy),
     stop: (conferenceId, dispatchEpoch) =>
       locks.run(conferenceId, () => stop(conferenceId, dispatchEpoch)).catch(refusedWhenBusy),
+    fence: (conferenceId, dispatchEpoch) => fences.raise(conferenceId, dispatchEpoch),
     get: (conferenceId) => hosted.get(conferenceId),
     page(after, limit) {
       const ids = [...hosted.keys()].filter((id) => id > after).sort();
@@ -177,6 +190,10 @@ function refused(reason: ErrorReason, message: string) {
 
 function stale(message: string) {
   return refused(ErrorReason.DISPATCH_EPOCH_STALE, message);
+}
+
+function fencedOff(conferenceId: string, fence: bigint) {
+  return `${conferenceId} was stopped here or dispatched elsewhere under epoch ${fence}`;
 }
 
 function staleAgainst({ conferenceId, dispatchEpoch }: HostedConference) {

@@ -120,6 +120,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     );
   }
 
+  /** Whether the last tasks planned found no room. */
+  let wantsRoom = false;
+
   function plan(items: readonly WorkItem[]) {
     const worn = items.filter(({ triedServers }) => triedServers.size >= MAX_SERVERS_TRIED);
     const fresh = items.filter(({ triedServers }) => triedServers.size < MAX_SERVERS_TRIED);
@@ -141,9 +144,11 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       logger.debug({ conferenceId: item.task.conferenceId, serverId, score, candidates }, "placed");
     }
     for (const { target, assignments } of lanes.values()) group.start(() => lane(target, assignments));
-    if (unplaced.length > 0) {
-      logger.warn({ conferences: unplaced.length, detail: unplaced[0]?.reason }, "no server for conferences");
-    }
+    const fields = { conferences: unplaced.length, detail: unplaced[0]?.reason };
+    // Said once; how many are released goes on in the figures that are logged now and then.
+    if (unplaced.length > 0) logger[wantsRoom ? "debug" : "warn"](fields, "no server for conferences");
+    else if (placed.length > 0 && wantsRoom) logger.info("servers have room again");
+    wantsRoom = unplaced.length > 0 || (wantsRoom && placed.length === 0);
   }
 
   async function planLoop() {

@@ -63,7 +63,7 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
     const { total, dispatcherCount, rank, share } = answer;
     pipeline.setPlace(answer);
     const text = [total, dispatcherCount, rank, share].join();
-    if (text !== logged) logger.info({ total, dispatcherCount, rank, share }, "share changed");
+    if (text !== logged) logger.debug({ total, dispatcherCount, rank, share }, "share changed");
     logged = text;
     settling = total > 0 ? SETTLING_TICKS : Math.max(0, settling - 1);
     return total === 0 && settling > 0;

@@ -1,7 +1,7 @@
 /**
  * What an operator's script does: goes through every conference server, a page at a time, and tells how full it is.
  *
- *     CONVOKE_ENDPOINT=127.0.0.1:7400 node client/examples/list-servers.ts
+ *     CONVOKE_ENDPOINT=127.0.0.1:7400 npx node client/examples/list-servers.ts
  */
 // In a project of your own: from "convoke"
 import { createConvokeClient, paginate } from "../index.ts";

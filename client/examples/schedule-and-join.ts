@@ -2,7 +2,7 @@
  * What a booking system does: schedules a conference that begins in a minute, waits until a dispatcher has placed it, and
  * prints the address that its participants join.
  *
- *     CONVOKE_ENDPOINT=127.0.0.1:7400 node client/examples/schedule-and-join.ts
+ *     CONVOKE_ENDPOINT=127.0.0.1:7400 npx node client/examples/schedule-and-join.ts
  */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 // In a project of your own: from "convoke"

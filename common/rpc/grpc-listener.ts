@@ -5,6 +5,7 @@ import * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { file_google_rpc_error_details } from "../../proto/gen/google/rpc/error_details_pb.js";
 import { formatAddress, parseAddress } from "../address.ts";
 import { addToGrpcServer, type MountedService } from "./grpc-adapter.ts";
 import { statusError } from "./status.ts";
@@ -53,7 +54,9 @@ export async function listenGrpc({ address, services }: GrpcListenerOptions): Pr
   const { host, port } = parseAddress(address);
   const boundPort = await new Promise<number>((resolve, reject) => {
     server.bindAsync(formatAddress(host, port), grpc.ServerCredentials.createInsecure(), (err, bound) =>
-      err ? reject(new Error(`cannot listen on ${address}: ${err.message}`, { cause: err })) : resolve(bound),
+      err
+        ? reject(new Error(`cannot listen on ${address}: ${bindProblem(err)}`, { cause: err }))
+        : resolve(bound),
     );
   });
   const setServing = (serving: boolean) => {
@@ -80,6 +83,11 @@ export async function listenGrpc({ address, services }: GrpcListenerOptions): Pr
   };
 }
 
+/** grpc-js wraps the one thing that matters into a list of attempts. */
+function bindProblem({ message }: Error): string {
+  return message.includes("EADDRINUSE") ? "another process listens there; choose another port" : message;
+}
+
 /** What the reflection service reads of a package: the serialized descriptors of all its files. */
 function packageDefinition(services: readonly MountedService[]) {
   const files = new Map<string, Buffer>();
@@ -89,6 +97,8 @@ function packageDefinition(services: readonly MountedService[]) {
     file.dependencies.forEach(add);
   };
   for (const { desc } of services) add(desc.file);
+  // So that tools can read what errors carry.
+  add(file_google_rpc_error_details);
   // Of a definition the service reads nothing but these bytes; the enum's form is the smallest that carries them.
   return {
     convoke: {

@@ -27,8 +27,12 @@ export interface Writer {
   readonly attemptId: string;
 }
 
-/** A release for want of room: long enough for something to end, short enough for nobody to wait. */
+/**
+ * After a release for want of room: soon at first, since something may end any moment, and doubling with each claim up to
+ * the maximum, so that what finds no room for long costs little and is still placed seconds after room appears.
+ */
 const NO_CAPACITY_RETRY_MS = 1_000;
+const NO_CAPACITY_RETRY_MAX_MS = 15_000;
 /** The first delay after a failed start; it doubles with each, up to the longest. */
 const START_FAILED_RETRY_MS = 1_000;
 /** However many attempts are allowed, a conference that waits should not be forgotten. */
@@ -108,7 +112,9 @@ export function releaseRecord(
   conference.state = Conference_State.SCHEDULED;
   delete conference.claim;
   if (release.cause === TaskRelease_Cause.NO_CAPACITY) {
-    record.retryTimeMs = BigInt(writer.nowMs + NO_CAPACITY_RETRY_MS);
+    const doublings = Math.min(conference.attempt, 5) - 1;
+    const delayMs = Math.min(NO_CAPACITY_RETRY_MS * 2 ** Math.max(0, doublings), NO_CAPACITY_RETRY_MAX_MS);
+    record.retryTimeMs = BigInt(writer.nowMs + delayMs);
   } else if (release.cause === TaskRelease_Cause.START_FAILED) {
     conference.failedAttempts += 1;
     const delayMs = Math.min(START_FAILED_RETRY_MS * 2 ** (conference.failedAttempts - 1), LONGEST_RETRY_MS);

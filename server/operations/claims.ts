@@ -146,7 +146,7 @@ export function createClaims(context: OperationContext): Claims {
           Math.max(startMs - windowMs, Number(record.retryTimeMs)) <= nowMs - settings.takeoverMs,
       );
       if (left.length > 0)
-        logger.info({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
+        logger.debug({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
       return { round: 0n, conferences: left };
     }
     throw contention("the round");

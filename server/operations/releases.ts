@@ -50,6 +50,6 @@ export async function releaseTasks(
     }
   }
   const refused = [...outcomes.values()].filter((refusal) => refusal).length;
-  logger.info({ dispatcher: dispatcherId, released: releases.length - refused, refused }, "tasks released");
+  logger.debug({ dispatcher: dispatcherId, released: releases.length - refused, refused }, "tasks released");
   return releases.map((release) => outcomes.get(release));
 }

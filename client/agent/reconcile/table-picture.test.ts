@@ -11,14 +11,20 @@ import { createTablePicture, type TablePicture } from "./table-picture.ts";
 
 const hosted = new Map<string, HostedConference>();
 let stopped: string[];
+let fenced: string[];
 let picture: TablePicture;
 
 beforeEach(() => {
   hosted.clear();
   stopped = [];
+  fenced = [];
   picture = createTablePicture({
     serverId: "s1",
-    hosted: { get: (id) => hosted.get(id), all: () => hosted.values() },
+    hosted: {
+      get: (id) => hosted.get(id),
+      all: () => hosted.values(),
+      fence: (id, epoch) => void fenced.push(`${id}@${epoch}`),
+    },
     stop: ({ conferenceId, dispatchEpoch }, cause) =>
       void stopped.push(`${conferenceId}@${dispatchEpoch}: ${cause}`),
   });
@@ -178,4 +184,10 @@ test("the revision reached is unknown while the watch is broken", () => {
   expect(picture.reachedRevision).toBe(0n);
   tell(22);
   expect(picture.reachedRevision).toBe(22n);
+});
+
+test("what the table has elsewhere or no more is fenced off, and what it has here is not", () => {
+  snapshot(20, put("a", 5, "s2"), put("b", 6, "s1"));
+  tell(21, gone("c", 7), put("d", 8, "s3"));
+  expect(fenced).toEqual(["a@5", "c@7", "d@8"]);
 });

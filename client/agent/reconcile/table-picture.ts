@@ -1,4 +1,5 @@
 import type { DispatchEvent } from "../../../proto/gen/convoke/v1/conference_service_pb.js";
+import { EventType } from "../../../proto/gen/convoke/v1/watch_pb.js";
 import type { HostedConference, HostedConferences } from "../hosted.ts";
 import { judgeRow } from "./judge-row.ts";
 
@@ -33,7 +34,7 @@ export interface TablePicture {
 
 export interface TablePictureOptions {
   readonly serverId: string;
-  readonly hosted: Pick<HostedConferences, "get" | "all">;
+  readonly hosted: Pick<HostedConferences, "get" | "all" | "fence">;
   /** Called for what must stop; more than once for the same conference. */
   readonly stop: (conference: HostedConference, cause: string) => void;
 }
@@ -77,6 +78,10 @@ export function createTablePicture({ serverId, hosted, stop }: TablePictureOptio
     },
     apply({ revision, events }) {
       for (const event of events) {
+        const { type, dispatch } = event;
+        // A dispatcher that was paused may still send a start for what others have placed meanwhile.
+        const isHere = type === EventType.PUT && dispatch?.serverId === serverId;
+        if (dispatch && !isHere) hosted.fence(dispatch.conferenceId, dispatch.epoch);
         const conference = hosted.get(event.dispatch?.conferenceId ?? "");
         if (!conference) continue;
         if (state.kind === "snapshot") state.seen.add(conference.conferenceId);
