@@ -359,6 +359,26 @@ describe("a view", () => {
     }
   });
 
+  it("tells whoever resumes in the middle of a batch no more than what comes after (I7)", async () => {
+    const model = new Model();
+    model.putServer(0, 1, Server_State.UP);
+    const dispatch = { serverId: "s0", incarnation: 1n };
+    for (const id of [1, 2, 3])
+      model.putConference(id, { conference: { state: Conference_State.ACTIVE, dispatch } });
+    const view = newView();
+    const listed = model.revision - 3n;
+    view.apply(model.history, model.revision);
+    for (const resumed of [listed, listed + 1n, listed + 2n]) {
+      const told: bigint[] = [];
+      const leave = new AbortController();
+      for await (const { revision, events } of view.dispatchLog.follow(resumed, leave.signal)) {
+        for (const _ of events) told.push(revision);
+        if (revision === model.revision) leave.abort();
+      }
+      expect(told).toEqual([1n, 2n, 3n].map((n) => listed + n).filter((revision) => revision > resumed));
+    }
+  });
+
   it("passes over keys that are not its own", () => {
     const view = newView();
     const model = new Model();

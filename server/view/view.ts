@@ -136,13 +136,28 @@ export class View {
     const order = (kv: KeyValue) => (this.#keys.parse(kv.key)?.kind === "conference" ? 1 : 0);
     changed.sort((a, b) => order(a) - order(b));
     const first = this.revision === 0n;
-    this.apply([...gone, ...changed.map((kv): StoreEvent => ({ type: "put", kv }))], revision);
+    this.#applyAt([...gone, ...changed.map((kv): StoreEvent => ({ type: "put", kv }))], revision);
     if (first)
       for (const log of [this.dispatchLog, this.dispatcherLog, this.serverLog]) log.restart(revision);
   }
 
   /** Applies the events up to a revision, in order. What is already in the view is passed over. */
   apply(events: readonly StoreEvent[], revision: bigint): void {
+    // One change for each revision: whoever watched through another replica may resume between any two.
+    let group: StoreEvent[] = [];
+    for (const event of events) {
+      const last = group.at(-1)?.kv.modRevision;
+      if (last !== undefined && last !== event.kv.modRevision) {
+        this.#applyAt(group, last);
+        group = [];
+      }
+      group.push(event);
+    }
+    this.#applyAt(group, group.at(-1)?.kv.modRevision ?? revision);
+    this.#applyAt([], revision);
+  }
+
+  #applyAt(events: readonly StoreEvent[], revision: bigint) {
     const dispatcherEvents: ResourceChange<Dispatcher>[] = [];
     const serverEvents: ResourceChange<Server>[] = [];
     for (const event of events) {
