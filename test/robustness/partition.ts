@@ -174,9 +174,9 @@ function* itemOperations(
   const { outcome } = call;
   const refusal = outcome.kind === "ok" ? outcome.result[index] : undefined;
   if (outcome.kind === "ok" && refusal === undefined) yield [conferenceId, effect(call, op)];
-  // A batch is written in parts; when it fails as a whole, some of it may stand all the same.
-  else if (outcome.kind !== "failed" ? outcome.kind === "unknown" || !call.once : !call.once)
-    yield [conferenceId, perhaps(call, op)];
+  // Refused items too: CLAIM_LOST says that the claim is gone, and an earlier try of the same call may have used it up.
+  // Only a call refused as a whole, and sent once, has done nothing.
+  else if (outcome.kind !== "failed" || !call.once) yield [conferenceId, perhaps(call, op)];
   if (refusal !== "CLAIM_LOST") return;
   const { epoch, dispatchEpoch } = op;
   yield [conferenceId, look(call, { kind: "observe", sees: "claimLost", epoch, dispatchEpoch })];
