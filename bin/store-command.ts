@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { Command, Option } from "commander";
-import { stringify } from "yaml";
 import { OPERATE } from "../client/cli/cli.ts";
 import { CliError } from "../client/cli/cli-error.ts";
 import type { CliContext } from "../client/cli/context.ts";
@@ -155,7 +154,10 @@ async function printCopy(
 ) {
   const result = { from, to, ...copy, revision: String(copy.revision), seconds: Number(seconds.toFixed(3)) };
   if (format === "json") return context.print(JSON.stringify(result, undefined, 2));
-  if (format === "yaml") return context.print(stringify(result).trimEnd());
+  if (format === "yaml") {
+    const { stringify } = await import("yaml");
+    return context.print(stringify(result).trimEnd());
+  }
   const rows = Object.entries(result).map(([name, value]) => ({ name: LABELS[name] ?? name, value }));
   const table = createTable<(typeof rows)[number]>(
     [
