@@ -52,7 +52,23 @@ export function partition(
       });
     }
   }
-  return partitions;
+  return new Map([...partitions].map(([id, operations]) => [id, withoutRepetitions(operations)]));
+}
+
+/**
+ * Each operation can change a conference once at most, so of those that are the same and may have taken effect at any
+ * time, the first stands for all. Clients that ask a dead replica again and again would make the search endless otherwise.
+ */
+function withoutRepetitions(operations: readonly Operation[]): readonly Operation[] {
+  const first = new Map<string, Operation>();
+  for (const operation of operations) {
+    if (operation.required) continue;
+    const key = JSON.stringify(operation.op);
+    const known = first.get(key);
+    if (!known || operation.invokedMs < known.invokedMs) first.set(key, operation);
+  }
+  const kept = new Set(first.values());
+  return operations.filter((operation) => operation.required || kept.has(operation));
 }
 
 interface Claim extends TaskItem {
