@@ -1,5 +1,6 @@
 import type { ConferenceEntry } from "../view/conference-entry.ts";
-import { timeKeyAfter, type View } from "../view/view.ts";
+import { timeKeyAfter } from "../view/time-key.ts";
+import type { View } from "../view/view.ts";
 import { fairShares } from "./share.ts";
 
 /**

@@ -16,7 +16,7 @@ import {
 import { handOf } from "../dispatch/share.ts";
 import { LIMITS } from "../settings.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
-import { timeKeyAfter } from "../view/view.ts";
+import { timeKeyAfter } from "../view/time-key.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 import { reachNewest } from "./known-revision.ts";
 import { requireEpoch } from "./registrations.ts";

@@ -19,6 +19,7 @@ import type { KeyValue, StoreEvent } from "../store/store.ts";
 import { type ChangeLog, createChangeLog } from "./change-log.ts";
 import { type ConferenceEntry, readConferenceEntry, type Status } from "./conference-entry.ts";
 import { createDeal, type Deal } from "./deal.ts";
+import { timeKey } from "./time-key.ts";
 
 // The package is CommonJS: its default export is one level deeper under Node's ESM, and not where a tool unwraps it.
 const BTree = "default" in BTreeModule ? BTreeModule.default : (BTreeModule as never);
@@ -390,14 +391,4 @@ function publish<E>(log: ChangeLog<E>, revision: bigint, events: readonly E[]) {
 
 function deletion(key: string, revision: bigint): KeyValue {
   return { key, value: new Uint8Array(), createRevision: 0n, modRevision: revision, version: 0n, lease: 0n };
-}
-
-/** Makes milliseconds since 1970, from year 1 on, into text that sorts as the numbers do. */
-function timeKey(ms: number, id: string): string {
-  return `${(ms + 1e14).toFixed(0).padStart(15, "0")}|${id}`;
-}
-
-/** The key after which all entries of `waiting` start later than this instant. */
-export function timeKeyAfter(ms: number): string {
-  return timeKey(ms, "\u{10ffff}");
 }
