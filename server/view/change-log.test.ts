@@ -57,6 +57,19 @@ describe("a change log", () => {
     expect(await take(log.follow(9n, signal), 1)).toEqual(["9:"]);
   });
 
+  it("tells a difference to who saw no more than its beginning, and to nobody else", async () => {
+    const log = createChangeLog<string>(createFakeClock());
+    log.append(3n, ["a"]);
+    const { signal } = new AbortController();
+    const follower = log.follow(3n, signal);
+    expect(await take(follower, 1)).toEqual(["3:"]);
+    log.append(9n, ["b"], 3n);
+    expect(await take(follower, 1)).toEqual(["9:b"]);
+    expect(await take(log.follow(2n, signal), 2)).toEqual(["3:a", "9:b"]);
+    await expect(log.follow(5n, signal).next()).rejects.toMatchObject({ fellBehind: false });
+    expect(await take(log.follow(9n, signal), 1)).toEqual(["9:"]);
+  });
+
   it("ends a watcher that fell behind, and keeps the newest change however large", async () => {
     const log = createChangeLog<string>(createFakeClock(), 3);
     log.append(1n, ["x"]);

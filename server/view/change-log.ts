@@ -5,6 +5,8 @@ import { createPulse } from "../../common/pulse.ts";
 export interface Change<E> {
   readonly revision: bigint;
   readonly events: readonly E[];
+  /** Set when the events are the difference to the state at this earlier revision, and not what happened in between. */
+  readonly since?: bigint;
 }
 
 /**
@@ -12,7 +14,8 @@ export interface Change<E> {
  * of all of them: a watcher that falls behind what is kept has lost its place.
  */
 export interface ChangeLog<E> {
-  append(revision: bigint, events: readonly E[]): void;
+  /** @param since for a difference: the earlier revision; who has seen more than that cannot use it */
+  append(revision: bigint, events: readonly E[], since?: bigint): void;
   /** Everything up to this revision is known, changed or not. */
   progress(revision: bigint): void;
   /** Forgets what is kept: changes after `revision` can be resumed from. */
@@ -68,8 +71,8 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
   };
 
   return {
-    append(revision, added) {
-      changes.push({ revision, events: added });
+    append(revision, added, since) {
+      changes.push(since === undefined ? { revision, events: added } : { revision, events: added, since });
       events += added.length;
       known = revision;
       let excess = 0;
@@ -112,6 +115,7 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
           place += 1;
           // Another replica may have handed out a revision that this one had yet to see.
           if (change.revision <= sent) continue;
+          if (change.since !== undefined && change.since < sent) throw new WatchLostError(false);
           sent = change.revision;
           yield change;
         } else if (progressDue && known >= sent) {

@@ -137,7 +137,8 @@ export class View {
     const order = (kv: KeyValue) => (this.#keys.parse(kv.key)?.kind === "conference" ? 1 : 0);
     changed.sort((a, b) => order(a) - order(b));
     const first = this.revision === 0n;
-    this.#applyAt([...gone, ...changed.map((kv): StoreEvent => ({ type: "put", kv }))], revision);
+    const since = this.revision;
+    this.#applyAt([...gone, ...changed.map((kv): StoreEvent => ({ type: "put", kv }))], revision, since);
     if (first)
       for (const log of [this.dispatchLog, this.dispatcherLog, this.serverLog]) log.restart(revision);
   }
@@ -158,7 +159,7 @@ export class View {
     this.#applyAt([], revision);
   }
 
-  #applyAt(events: readonly StoreEvent[], revision: bigint) {
+  #applyAt(events: readonly StoreEvent[], revision: bigint, since?: bigint) {
     const dispatcherEvents: ResourceChange<Dispatcher>[] = [];
     const serverEvents: ResourceChange<Server>[] = [];
     for (const event of events) {
@@ -173,9 +174,9 @@ export class View {
     }
     if (revision <= this.revision) return;
     this.revision = revision;
-    publish(this.dispatchLog, revision, this.#dispatchEvents);
-    publish(this.dispatcherLog, revision, dispatcherEvents);
-    publish(this.serverLog, revision, serverEvents);
+    publish(this.dispatchLog, revision, this.#dispatchEvents, since);
+    publish(this.dispatcherLog, revision, dispatcherEvents, since);
+    publish(this.serverLog, revision, serverEvents, since);
     this.#dispatchEvents = [];
     this.changed.notify();
   }
@@ -384,8 +385,9 @@ function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
   return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
 }
 
-function publish<E>(log: ChangeLog<E>, revision: bigint, events: readonly E[]) {
-  if (events.length > 0) log.append(revision, events);
+function publish<E>(log: ChangeLog<E>, revision: bigint, events: readonly E[], since: bigint | undefined) {
+  // A difference without events says something, too: that nothing else can be told of what went on in between.
+  if (events.length > 0 || since !== undefined) log.append(revision, events, since);
   else log.progress(revision);
 }
 
