@@ -78,6 +78,7 @@ export {
   DEFAULT_ENDPOINT,
 } from "./transport/client.ts";
 export type { Endpoints } from "./transport/endpoints.ts";
+export { observeStaleAnswers } from "./transport/stale-answers.ts";
 export {
   type WatchOptions,
   type WatchUpdate,

@@ -13,6 +13,8 @@ const SAME_SIGNAL_MS = 500;
  */
 export function createProcessContext(): CliContext {
   const { stdout, stderr, env } = process;
+  const warn = (text: string) => void stderr.write(`warning: ${text}\n`);
+  let saidStale = false;
   return {
     // A getter, for opening standard input keeps a process alive that never reads it.
     get stdin() {
@@ -26,11 +28,19 @@ export function createProcessContext(): CliContext {
     signal: createInterruptSignal(),
     isTty: { stdin: isatty(0), stdout: isatty(1), stderr: isatty(2) },
     async connect(command) {
-      const { createConvokeClient } = await import("../transport/client.ts");
-      return createConvokeClient({ endpoint: endpointOf({ env }, command) });
+      const [{ createConvokeClient }, { observeStaleAnswers }] = await Promise.all([
+        import("../transport/client.ts"),
+        import("../transport/stale-answers.ts"),
+      ]);
+      const onStale = () => {
+        if (!saidStale) warn("the control plane has lost its store; this is the last known state");
+        saidStale = true;
+      };
+      const endpoint = endpointOf({ env }, command);
+      return createConvokeClient({ endpoint, interceptors: [observeStaleAnswers(onStale)] });
     },
     print: (text) => writeTo(stdout, `${text}\n`),
-    warn: (text) => void stderr.write(`warning: ${text}\n`),
+    warn,
   };
 }
 

@@ -5,6 +5,9 @@
  */
 export const REVISION_HEADER = "convoke-revision";
 
+/** In the trailer of an answer that was read from a view whose store is lost: the last known state, not the present. */
+export const STALE_HEADER = "convoke-stale";
+
 /** The revision that a header says; undefined when there is none, or it is no revision. */
 export function readRevision(text: string | null): bigint | undefined {
   return text !== null && /^[1-9]\d{0,18}$/.test(text) ? BigInt(text) : undefined;

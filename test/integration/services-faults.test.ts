@@ -1,5 +1,6 @@
 import { Code } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
+import { STALE_HEADER } from "../../common/rpc/revision-header.ts";
 import { TaskRelease_Cause } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { StoreError } from "../../server/store/store.ts";
@@ -39,7 +40,12 @@ describe("a control plane whose store is not well", () => {
     const dispatcher = await registerDispatcher(plane, "d1", 600_000);
     faulty.lose();
     await eventually(() => plane.replica.fresh).toBe(false);
-    expect((await plane.conferences.listConferences({})).conferences).toHaveLength(3);
+    let stale: string | null = null;
+    const onTrailer = (trailer: Headers) => {
+      stale = trailer.get(STALE_HEADER);
+    };
+    expect((await plane.conferences.listConferences({}, { onTrailer })).conferences).toHaveLength(3);
+    expect(stale).toBe("true");
     expect((await plane.dispatchers.queryTotal(dispatcher)).total).toBe(3);
     for (const call of [
       plane.conferences.createConference({ conference: conference(plane, "new") }),
@@ -56,6 +62,8 @@ describe("a control plane whose store is not well", () => {
     faulty.restore();
     await passUntil(plane.clock, plane.replica.ready(new AbortController().signal), 500);
     expect(await fetchAll(plane, dispatcher)).toHaveLength(3);
+    await plane.conferences.listConferences({}, { onTrailer });
+    expect(stale).toBeNull();
   });
 
   it("neither loses nor doubles a claim or a commit whose reply was lost", async () => {
