@@ -21,8 +21,8 @@ function story() {
     calls,
     failed,
     unknown,
-    create: (outcome: Outcome<null> = ok(null)) =>
-      calls.push({ ...next(), call: "create", args: ID, outcome }),
+    create: (outcome: Outcome<null> = ok(null), client = "x") =>
+      calls.push({ ...next(), client, call: "create", args: ID, outcome }),
     cancel: (outcome: Outcome<null> = ok(null)) =>
       calls.push({ ...next(), call: "cancel", args: ID, outcome }),
     end: (outcome: Outcome<null> = ok(null)) => calls.push({ ...next(), call: "end", args: ID, outcome }),
@@ -114,6 +114,10 @@ describe("a history is accepted", () => {
       told.final("ACTIVE");
     },
     "where a commit is repeated": (told) => told.commit("d1", 10, 20),
+    "where a creation is repeated elsewhere and answered from an older view": (told) => {
+      told.create({ kind: "ok", result: null }, "y");
+      told.get("SCHEDULED", "y");
+    },
     "where a dispatcher is refused after its epoch": (told) => {
       told.deregister("d1", 10);
       told.commit("d1", 10, 20, told.failed("EPOCH_EXPIRED"));

@@ -52,7 +52,23 @@ export function partition(
       });
     }
   }
-  return new Map([...partitions].map(([id, operations]) => [id, withoutRepetitions(operations)]));
+  return new Map(
+    [...partitions].map(([id, operations]) => [id, withoutRepetitions(withRepeatedCreations(operations))]),
+  );
+}
+
+/**
+ * A creation that begins after another was acknowledged finds the conference, and is answered from the replica's view as
+ * a read is: it tells its client that there is one, and no more of it.
+ */
+function withRepeatedCreations(operations: readonly Operation[]): readonly Operation[] {
+  const creations = operations.filter(({ op, required }) => op.kind === "create" && required);
+  const acknowledgedMs = Math.min(...creations.map(({ returnedMs }) => returnedMs));
+  return operations.map((operation) =>
+    operation.op.kind === "create" && operation.required && operation.invokedMs > acknowledgedMs
+      ? { ...operation, tellsRevision: false }
+      : operation,
+  );
 }
 
 /**

@@ -54,6 +54,8 @@ export interface Latency {
 }
 
 const READY_TIMEOUT_MS = 30_000;
+/** Against hanging; a busy machine takes its time. */
+const CALL_TIMEOUT_MS = 50_000;
 const POLL_MS = 5;
 
 /** One embedded store for all: its watch feeds each replica's own view. Each latency is for one replica, in turn. */
@@ -113,7 +115,11 @@ export async function startReplicas(
       return replicas.map(({ endpoint }) => endpoint);
     },
     connect(endpoints = replicas.map(({ endpoint }) => endpoint)) {
-      const client = createConvokeClient({ endpoint: endpoints, random: () => 0 });
+      const client = createConvokeClient({
+        endpoint: endpoints,
+        timeoutMs: CALL_TIMEOUT_MS,
+        random: () => 0,
+      });
       stack.defer(() => client.close());
       return client;
     },
@@ -146,7 +152,7 @@ async function startReplica(
   while (!replica.fresh) await sleep(systemClock, POLL_MS, starting);
   listener = await listenGrpc({ address: "127.0.0.1:0", services: replica.services });
   const endpoint = listener.address;
-  const client = createConvokeClient({ endpoint });
+  const client = createConvokeClient({ endpoint, timeoutMs: CALL_TIMEOUT_MS });
   stack.defer(() => client.close());
   return {
     replica,
