@@ -93,6 +93,9 @@ for (let round = 1; round <= ROUNDS; round++) {
   const gone = Math.round(goneMs - killedMs);
   const taken = Math.round(takenMs - goneMs);
   console.log(`${round}      ${gone} ms (promise ${TTL_MS + 1_000})       ${taken} ms (promise ${TICK_MS})`);
+  // Nothing of this round may be due in the next, nor go to a server whose agent is gone.
+  await client.servers.cordonServer({ serverId: `s${round}` });
+  for (const { conference } of requests) await client.conferences.cancelConference(conference);
   agent.release();
   await heir.kill();
 }
