@@ -24,12 +24,6 @@ export function pickSeed(): number {
   return seed;
 }
 
-/** What was logged, as text. */
-export interface Diary {
-  readonly lines: readonly string[];
-  count(message: string): number;
-}
-
 /** A store over etcd, closed at the end. */
 export function openEtcd(endpoints: readonly string[], clock: Clock = systemClock) {
   const lines: string[] = [];
