@@ -7,7 +7,14 @@ import { type Dispatcher, DispatcherSchema } from "../../proto/gen/convoke/v1/di
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { StoreError } from "../store/store.ts";
 import type { DispatcherEntry } from "../view/view.ts";
-import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
+import {
+  catchUp,
+  contention,
+  type OperationContext,
+  requireFresh,
+  storeUnavailable,
+  writerOf,
+} from "./context.ts";
 
 export interface RegistrationRequest {
   readonly dispatcherId: string;
@@ -96,7 +103,12 @@ export async function heartbeat(
     const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
     await catchUp(context, revision, signal);
     await requireEpoch(context, dispatcherId, epoch, signal);
-    throw epochExpired(dispatcherId, epoch);
+    // A lease ends together with its keys, so a registration that stands has a lease. A member of etcd that became leader
+    // before it had applied all it holds does not know the newest leases yet.
+    throw storeUnavailable("the store does not know the registration's lease yet; send the heartbeat again", {
+      cause: err,
+      effect: "none",
+    });
   }
 }
 

@@ -66,6 +66,20 @@ describe("a control plane whose store is not well", () => {
     expect(stale).toBeNull();
   });
 
+  it("I5: tells nobody that an epoch is over because a member does not know its lease yet", async () => {
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
+    await scheduleMany(plane, 3);
+    const dispatcher = await registerDispatcher(plane, "d1", 600_000);
+    faulty.beforeKeepalive = () => {
+      throw new StoreError("lease_not_found", "requested lease not found");
+    };
+    expect(await answerOf(plane.dispatchers.heartbeat(dispatcher))).toEqual(unavailable);
+    expect(await fetchAll(plane, dispatcher)).toHaveLength(3);
+    faulty.beforeKeepalive = () => {};
+    await plane.dispatchers.heartbeat(dispatcher);
+  });
+
   it("neither loses nor doubles a claim or a commit whose reply was lost", async () => {
     const { plane, faulty } = await openFaulty();
     await using _plane = plane;

@@ -20,6 +20,8 @@ export interface FaultyStore {
   beforeTxn: (request: TxnRequest) => Promise<void> | void;
   /** Called after each transaction that was carried out, before its reply. */
   afterTxn: (request: TxnRequest, result: TxnResult) => Promise<void> | void;
+  /** Called before each renewal of a lease. */
+  beforeKeepalive: (leaseId: bigint) => Promise<void> | void;
   /** Cuts every watch with an error, and refuses everything until it is lifted. */
   lose(): void;
   restore(): void;
@@ -38,6 +40,7 @@ export function createFaultyStore(inner: Store): FaultyStore {
     faultOf: () => "none",
     beforeTxn: () => {},
     afterTxn: () => {},
+    beforeKeepalive: () => {},
     lose: () => lost.abort(),
     restore() {
       lost = new AbortController();
@@ -71,6 +74,7 @@ export function createFaultyStore(inner: Store): FaultyStore {
       },
       async leaseKeepalive(leaseId, signal) {
         refuse();
+        await faulty.beforeKeepalive(leaseId);
         return inner.leaseKeepalive(leaseId, signal);
       },
       async leaseRevoke(leaseId, signal) {
