@@ -1,3 +1,4 @@
+import { highestRanked } from "../../common/rendezvous.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/time-key.ts";
 import type { View } from "../view/view.ts";
@@ -97,25 +98,6 @@ export function takeoverConferences(
     .map((owed, index) => (owed === 0 ? index : -1))
     .filter((index) => index >= 0);
   if (!prompt.includes(rank)) return [];
-  return [...due].filter(isOverdue).filter(({ id }) => takerOf(id, prompt) === rank);
-}
-
-/** By rendezvous hashing, so that a rank that joins or leaves moves only what falls to it. */
-function takerOf(id: string, ranks: readonly number[]): number | undefined {
-  let taker: number | undefined;
-  let highest = -1;
-  for (const rank of ranks) {
-    const hash = hashOf(`${rank}/${id}`);
-    if (hash > highest) [taker, highest] = [rank, hash];
-  }
-  return taker;
-}
-
-/** FNV-1a, 32 bits. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let index = 0; index < text.length; index++) {
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193) >>> 0;
-  }
-  return hash;
+  const members = prompt.map(String);
+  return [...due].filter(isOverdue).filter(({ id }) => highestRanked(id, members, 1)[0] === String(rank));
 }

@@ -77,6 +77,18 @@ export function createServerService(context: OperationContext): ServiceImpl<type
       throw notImplemented("DrainServer");
     },
 
+    async listObservations() {
+      throw notImplemented("ListObservations");
+    },
+
+    async getDetection() {
+      throw notImplemented("GetDetection");
+    },
+
+    async releaseBrake() {
+      throw notImplemented("ReleaseBrake");
+    },
+
     async removeServer(request, { signal }) {
       await removeServer(context, readId("server_id", request.serverId), signal);
       return {};

@@ -3,6 +3,7 @@ import BTreeModule from "sorted-btree";
 import type { Clock } from "../../common/clock.ts";
 import { createPulse, type Pulse } from "../../common/pulse.ts";
 import {
+  BrakeRecordSchema,
   DispatcherRecordSchema,
   type RoundMember,
   RoundRecordSchema,
@@ -19,6 +20,7 @@ import type { KeyValue, StoreEvent } from "../store/store.ts";
 import { type ChangeLog, createChangeLog } from "./change-log.ts";
 import { type ConferenceEntry, readConferenceEntry, type Status } from "./conference-entry.ts";
 import { createDeal, type Deal } from "./deal.ts";
+import { Observations } from "./observations.ts";
 import { timeKey } from "./time-key.ts";
 
 // The package is CommonJS: its default export is one level deeper under Node's ESM, and not where a tool unwraps it.
@@ -49,6 +51,12 @@ export interface Round {
   readonly windowMs: number;
 }
 
+export interface BrakeEntry {
+  /** In milliseconds since 1970. */
+  readonly releasedUntilMs: number;
+  readonly modRevision: bigint;
+}
+
 export interface DispatchChange {
   readonly type: EventType;
   readonly dispatch: Dispatch;
@@ -72,6 +80,10 @@ export class View {
   round: Round | undefined;
   /** Who is to take what of the round. */
   readonly deal: Deal = createDeal();
+  /** What observers report of servers. */
+  readonly observations = new Observations();
+  /** What operators decided about the brake; its key's revision is 0n when nobody ever has. */
+  brake: BrakeEntry = { releasedUntilMs: 0, modRevision: 0n };
   /** Live registrations. */
   readonly dispatchers = new BTree<string, DispatcherEntry>();
   readonly servers = new BTree<string, ServerEntry>();
@@ -170,6 +182,9 @@ export class View {
       else if (parsed.kind === "dispatcher") this.#applyDispatcher(parsed.id, event, dispatcherEvents);
       else if (parsed.kind === "server") this.#applyServer(parsed.id, event, serverEvents);
       else if (parsed.kind === "reservation") this.#applyReservation(parsed.id, event);
+      else if (parsed.kind === "observation") this.observations.applyObservation(parsed, event);
+      else if (parsed.kind === "observer") this.observations.applyWithdrawal(parsed.id, event);
+      else if (parsed.kind === "brake") this.#applyBrake(event);
       else this.#applyRound(event);
     }
     if (revision <= this.revision) return;
@@ -235,6 +250,15 @@ export class View {
   #applyReservation(serverId: string, event: StoreEvent) {
     if (event.type === "delete") this.#reservations.delete(serverId);
     else this.#reservations.set(serverId, event.kv.modRevision);
+  }
+
+  #applyBrake({ type, kv }: StoreEvent) {
+    const { releasedUntilMs } =
+      type === "put" ? fromBinary(BrakeRecordSchema, kv.value) : { releasedUntilMs: 0n };
+    this.brake = {
+      releasedUntilMs: Number(releasedUntilMs),
+      modRevision: type === "put" ? kv.modRevision : 0n,
+    };
   }
 
   #applyRound(event: StoreEvent) {
@@ -357,6 +381,11 @@ export class View {
     for (const id of this.servers.keys()) yield this.#keys.server(id);
     for (const id of this.#reservations.keys()) yield this.#keys.reservation(id);
     for (const id of this.conferences.keys()) yield this.#keys.conference(id);
+    for (const serverId of this.observations.servers())
+      for (const dispatcherId of this.observations.ofServer(serverId).keys())
+        yield this.#keys.observation(serverId, dispatcherId);
+    for (const id of this.observations.withdrawals()) yield this.#keys.observer(id);
+    if (this.brake.modRevision > 0n) yield this.#keys.brake;
   }
 
   #modRevisionOf(key: string): bigint | undefined {
@@ -366,6 +395,10 @@ export class View {
     if (parsed.kind === "dispatcher") return this.dispatchers.get(parsed.id)?.epoch;
     if (parsed.kind === "server") return this.servers.get(parsed.id)?.modRevision;
     if (parsed.kind === "reservation") return this.#reservations.get(parsed.id);
+    if (parsed.kind === "observation")
+      return this.observations.ofServer(parsed.serverId).get(parsed.dispatcherId)?.modRevision;
+    if (parsed.kind === "observer") return this.observations.withdrawalOf(parsed.id)?.modRevision;
+    if (parsed.kind === "brake") return this.brake.modRevision;
     return this.round?.revision;
   }
 }

@@ -23,6 +23,9 @@ describe("a server stream", () => {
           cordonServer: unused,
           uncordonServer: unused,
           drainServer: unused,
+          listObservations: unused,
+          getDetection: unused,
+          releaseBrake: unused,
           removeServer: unused,
           async *watchServers(_request, { signal }) {
             signal.addEventListener("abort", () => onAborted(), { once: true });

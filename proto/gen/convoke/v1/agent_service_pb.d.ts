@@ -4,6 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Server_State } from "./server_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Rejection } from "./dispatcher_service_pb.js";
 
@@ -24,6 +25,21 @@ export declare type KeepaliveRequest = Message<"convoke.v1.KeepaliveRequest"> & 
    * @generated from field: string dispatcher_id = 1;
    */
   dispatcherId: string;
+
+  /**
+   * The incarnation that the caller believes the server to be in; 0 when it does not say.
+   *
+   * @generated from field: int64 incarnation = 2;
+   */
+  incarnation: bigint;
+
+  /**
+   * The state that the caller has last seen of the server. Only a keepalive in STATE_UP or STATE_SUSPECT and of the
+   * agent's own incarnation tells it that its dispatches are still valid.
+   *
+   * @generated from field: convoke.v1.Server.State server_state = 3;
+   */
+  serverState: Server_State;
 };
 
 /**

@@ -732,7 +732,7 @@ export enum DispatchEvent_Cause {
   EXISTING = 1,
 
   /**
-   * A dispatcher placed the conference, for the first time or again.
+   * A dispatcher placed the conference for the first time.
    *
    * @generated from enum value: CAUSE_PLACED = 2;
    */
@@ -765,6 +765,13 @@ export enum DispatchEvent_Cause {
    * @generated from enum value: CAUSE_SERVER_LOST = 6;
    */
   SERVER_LOST = 6,
+
+  /**
+   * A dispatcher moved the conference: `dispatch` says from where, to where and why.
+   *
+   * @generated from enum value: CAUSE_MOVED = 7;
+   */
+  MOVED = 7,
 }
 
 /**

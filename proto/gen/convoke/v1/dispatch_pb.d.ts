@@ -2,7 +2,7 @@
 // @generated from file convoke/v1/dispatch.proto (package convoke.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
@@ -80,6 +80,13 @@ export declare type Dispatch = Message<"convoke.v1.Dispatch"> & {
    * @generated from field: string previous_server_id = 9;
    */
   previousServerId: string;
+
+  /**
+   * Why it is no longer there.
+   *
+   * @generated from field: convoke.v1.Dispatch.MoveReason move_reason = 10;
+   */
+  moveReason: Dispatch_MoveReason;
 };
 
 /**
@@ -87,4 +94,44 @@ export declare type Dispatch = Message<"convoke.v1.Dispatch"> & {
  * Use `create(DispatchSchema)` to create a new message.
  */
 export declare const DispatchSchema: GenMessage<Dispatch>;
+
+/**
+ * MoveReason says why a conference was moved.
+ *
+ * @generated from enum convoke.v1.Dispatch.MoveReason
+ */
+export enum Dispatch_MoveReason {
+  /**
+   * It is where it was placed first.
+   *
+   * @generated from enum value: MOVE_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The server was declared DOWN.
+   *
+   * @generated from enum value: MOVE_REASON_SERVER_DOWN = 1;
+   */
+  SERVER_DOWN = 1,
+
+  /**
+   * The server began another life, or is no longer known.
+   *
+   * @generated from enum value: MOVE_REASON_INCARNATION_ENDED = 2;
+   */
+  INCARNATION_ENDED = 2,
+
+  /**
+   * The server was drained.
+   *
+   * @generated from enum value: MOVE_REASON_DRAIN = 3;
+   */
+  DRAIN = 3,
+}
+
+/**
+ * Describes the enum convoke.v1.Dispatch.MoveReason.
+ */
+export declare const Dispatch_MoveReasonSchema: GenEnum<Dispatch_MoveReason>;
 

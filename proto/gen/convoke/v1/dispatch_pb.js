@@ -2,14 +2,14 @@
 // @generated from file convoke/v1/dispatch.proto (package convoke.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file convoke/v1/dispatch.proto.
  */
 export const file_convoke_v1_dispatch = /*@__PURE__*/
-  fileDesc("Chljb252b2tlL3YxL2Rpc3BhdGNoLnByb3RvEgpjb252b2tlLnYxIv4BCghEaXNwYXRjaBIVCg1jb25mZXJlbmNlX2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSEQoJc2VydmVyX2lkGAMgASgJEhMKC2luY2FybmF0aW9uGAQgASgDEg0KBWVwb2NoGAUgASgDEi8KC3ZhbGlkX3VudGlsGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1kaXNwYXRjaGVyX2lkGAcgASgJEi8KC2NvbW1pdF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaChJwcmV2aW91c19zZXJ2ZXJfaWQYCSABKAliBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Chljb252b2tlL3YxL2Rpc3BhdGNoLnByb3RvEgpjb252b2tlLnYxIrcDCghEaXNwYXRjaBIVCg1jb25mZXJlbmNlX2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSEQoJc2VydmVyX2lkGAMgASgJEhMKC2luY2FybmF0aW9uGAQgASgDEg0KBWVwb2NoGAUgASgDEi8KC3ZhbGlkX3VudGlsGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1kaXNwYXRjaGVyX2lkGAcgASgJEi8KC2NvbW1pdF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaChJwcmV2aW91c19zZXJ2ZXJfaWQYCSABKAkSNAoLbW92ZV9yZWFzb24YCiABKA4yHy5jb252b2tlLnYxLkRpc3BhdGNoLk1vdmVSZWFzb24igAEKCk1vdmVSZWFzb24SGwoXTU9WRV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdNT1ZFX1JFQVNPTl9TRVJWRVJfRE9XThABEiEKHU1PVkVfUkVBU09OX0lOQ0FSTkFUSU9OX0VOREVEEAISFQoRTU9WRV9SRUFTT05fRFJBSU4QA2IGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Describes the message convoke.v1.Dispatch.
@@ -17,4 +17,18 @@ export const file_convoke_v1_dispatch = /*@__PURE__*/
  */
 export const DispatchSchema = /*@__PURE__*/
   messageDesc(file_convoke_v1_dispatch, 0);
+
+/**
+ * Describes the enum convoke.v1.Dispatch.MoveReason.
+ */
+export const Dispatch_MoveReasonSchema = /*@__PURE__*/
+  enumDesc(file_convoke_v1_dispatch, 0, 0);
+
+/**
+ * MoveReason says why a conference was moved.
+ *
+ * @generated from enum convoke.v1.Dispatch.MoveReason
+ */
+export const Dispatch_MoveReason = /*@__PURE__*/
+  tsEnum(Dispatch_MoveReasonSchema);
 

@@ -6,8 +6,9 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Dispatcher } from "./dispatcher_pb.js";
+import type { Detection } from "./detection_pb.js";
 import type { EventType } from "./watch_pb.js";
-import type { Dispatch } from "./dispatch_pb.js";
+import type { Dispatch, Dispatch_MoveReason } from "./dispatch_pb.js";
 import type { ErrorReason } from "./error_reason_pb.js";
 
 /**
@@ -75,6 +76,13 @@ export declare type RegisterDispatcherResponse = Message<"convoke.v1.RegisterDis
    * @generated from field: google.protobuf.Duration heartbeat_interval = 2;
    */
   heartbeatInterval?: Duration | undefined;
+
+  /**
+   * How to observe servers.
+   *
+   * @generated from field: convoke.v1.Detection detection = 3;
+   */
+  detection?: Detection | undefined;
 };
 
 /**
@@ -563,6 +571,20 @@ export declare type Task = Message<"convoke.v1.Task"> & {
    * @generated from field: map<string, string> avoided_labels = 11;
    */
   avoidedLabels: { [key: string]: string };
+
+  /**
+   * Why it is moved, and comes before others; not set for one that is placed for the first time.
+   *
+   * @generated from field: convoke.v1.Dispatch.MoveReason move_reason = 12;
+   */
+  moveReason: Dispatch_MoveReason;
+
+  /**
+   * The server that hosted it before.
+   *
+   * @generated from field: string previous_server_id = 13;
+   */
+  previousServerId: string;
 };
 
 /**
@@ -933,11 +955,26 @@ export declare type ReportObservationsRequest = Message<"convoke.v1.ReportObserv
   epoch: bigint;
 
   /**
-   * What changed.
+   * What changed, 0 to 1000, no server twice.
    *
    * @generated from field: repeated convoke.v1.Observation observations = 3;
    */
   observations: Observation[];
+
+  /**
+   * Whether none of the dispatcher's votes counts, because it has reason not to trust what it sees. Holds until it reports
+   * without.
+   *
+   * @generated from field: bool withdrawn = 4;
+   */
+  withdrawn: boolean;
+
+  /**
+   * Why, for people. At most 256 bytes.
+   *
+   * @generated from field: string withdraw_reason = 5;
+   */
+  withdrawReason: string;
 };
 
 /**
@@ -967,11 +1004,46 @@ export declare type Observation = Message<"convoke.v1.Observation"> & {
   incarnation: bigint;
 
   /**
-   * What was seen.
+   * What was seen. OK takes an earlier one back; of a server that is not UP it is a vote for its return.
    *
    * @generated from field: convoke.v1.Observation.Verdict verdict = 3;
    */
   verdict: Observation_Verdict;
+
+  /**
+   * How often in a row, 1 to 1000: of FAILED the explicit failures, of TIMEOUT all failures, of OK the answers.
+   *
+   * @generated from field: uint32 in_a_row = 4;
+   */
+  inARow: number;
+
+  /**
+   * What the last probe said, for people. At most 256 bytes.
+   *
+   * @generated from field: string detail = 5;
+   */
+  detail: string;
+
+  /**
+   * Output only. When it was reported.
+   *
+   * @generated from field: google.protobuf.Timestamp report_time = 6;
+   */
+  reportTime?: Timestamp | undefined;
+
+  /**
+   * Output only. The dispatcher that reported it.
+   *
+   * @generated from field: string dispatcher_id = 7;
+   */
+  dispatcherId: string;
+
+  /**
+   * Output only. Whether it counts: the dispatcher is one of the server's observers and has not withdrawn.
+   *
+   * @generated from field: bool counts = 8;
+   */
+  counts: boolean;
 };
 
 /**
@@ -1146,7 +1218,8 @@ export declare const DispatcherService: GenService<{
     output: typeof ReleaseTasksResponseSchema;
   },
   /**
-   * ReportObservations will take what a dispatcher saw of the servers it probes. UNIMPLEMENTED in this version.
+   * ReportObservations takes what a dispatcher saw of the servers it probes, only what changed. It is kept on the lease of
+   * the registration. FAILED_PRECONDITION as for Heartbeat. Called by dispatchers.
    *
    * @generated from rpc convoke.v1.DispatcherService.ReportObservations
    */

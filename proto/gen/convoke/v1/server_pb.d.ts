@@ -81,7 +81,7 @@ export declare type Server = Message<"convoke.v1.Server"> & {
   state: Server_State;
 
   /**
-   * Output only. Whether an operator has closed it to new conferences.
+   * Output only. Whether it is closed to new conferences, by CordonServer or DrainServer.
    *
    * @generated from field: bool cordoned = 22;
    */
@@ -107,6 +107,20 @@ export declare type Server = Message<"convoke.v1.Server"> & {
    * @generated from field: google.protobuf.Timestamp register_time = 25;
    */
   registerTime?: Timestamp | undefined;
+
+  /**
+   * Output only. Why it is in its state.
+   *
+   * @generated from field: convoke.v1.Server.Health health = 26;
+   */
+  health?: Server_Health | undefined;
+
+  /**
+   * Output only. The drain that was asked for last and not cancelled.
+   *
+   * @generated from field: convoke.v1.Server.Drain drain = 27;
+   */
+  drain?: Server_Drain | undefined;
 };
 
 /**
@@ -114,6 +128,177 @@ export declare type Server = Message<"convoke.v1.Server"> & {
  * Use `create(ServerSchema)` to create a new message.
  */
 export declare const ServerSchema: GenMessage<Server>;
+
+/**
+ * Health says why a server is in its state.
+ *
+ * @generated from message convoke.v1.Server.Health
+ */
+export declare type Server_Health = Message<"convoke.v1.Server.Health"> & {
+  /**
+   * Why it is in its state.
+   *
+   * @generated from field: convoke.v1.Server.Health.Cause cause = 1;
+   */
+  cause: Server_Health_Cause;
+
+  /**
+   * The same for people, with the votes behind it.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * Since when it is in its state.
+   *
+   * @generated from field: google.protobuf.Timestamp change_time = 3;
+   */
+  changeTime?: Timestamp | undefined;
+
+  /**
+   * How many times it was declared DOWN without five quiet minutes in between.
+   *
+   * @generated from field: uint32 failures = 4;
+   */
+  failures: number;
+
+  /**
+   * When it was declared DOWN last.
+   *
+   * @generated from field: google.protobuf.Timestamp down_time = 5;
+   */
+  downTime?: Timestamp | undefined;
+
+  /**
+   * Not UP before this, however well it answers.
+   *
+   * @generated from field: google.protobuf.Timestamp hold_until = 6;
+   */
+  holdUntil?: Timestamp | undefined;
+
+  /**
+   * Until when its agent said that a restart may take.
+   *
+   * @generated from field: google.protobuf.Timestamp restart_deadline = 7;
+   */
+  restartDeadline?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message convoke.v1.Server.Health.
+ * Use `create(Server_HealthSchema)` to create a new message.
+ */
+export declare const Server_HealthSchema: GenMessage<Server_Health>;
+
+/**
+ * Cause of a state.
+ *
+ * @generated from enum convoke.v1.Server.Health.Cause
+ */
+export enum Server_Health_Cause {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * UP: its incarnation has just registered.
+   *
+   * @generated from enum value: CAUSE_REGISTERED = 1;
+   */
+  REGISTERED = 1,
+
+  /**
+   * UP: a majority of its observers hears it.
+   *
+   * @generated from enum value: CAUSE_ANSWERS = 2;
+   */
+  ANSWERS = 2,
+
+  /**
+   * SUSPECT or DOWN: probes are not answered in time.
+   *
+   * @generated from enum value: CAUSE_TIMEOUTS = 3;
+   */
+  TIMEOUTS = 3,
+
+  /**
+   * SUSPECT or DOWN: connections are refused, or its agent says that it is not healthy.
+   *
+   * @generated from enum value: CAUSE_REFUSALS = 4;
+   */
+  REFUSALS = 4,
+
+  /**
+   * DOWN: it answers again, and waits until `hold_until` because it has failed lately.
+   *
+   * @generated from enum value: CAUSE_DAMPENED = 5;
+   */
+  DAMPENED = 5,
+
+  /**
+   * SUSPECT: a majority of its observers calls it failed, and the brake holds the verdict back.
+   *
+   * @generated from enum value: CAUSE_HELD_BY_BRAKE = 6;
+   */
+  HELD_BY_BRAKE = 6,
+
+  /**
+   * SUSPECT: it fails, and its agent said before that it would restart until `restart_deadline`.
+   *
+   * @generated from enum value: CAUSE_RESTARTING = 7;
+   */
+  RESTARTING = 7,
+}
+
+/**
+ * Describes the enum convoke.v1.Server.Health.Cause.
+ */
+export declare const Server_Health_CauseSchema: GenEnum<Server_Health_Cause>;
+
+/**
+ * Drain is the emptying of a server.
+ *
+ * @generated from message convoke.v1.Server.Drain
+ */
+export declare type Server_Drain = Message<"convoke.v1.Server.Drain"> & {
+  /**
+   * When it was asked for.
+   *
+   * @generated from field: google.protobuf.Timestamp begin_time = 1;
+   */
+  beginTime?: Timestamp | undefined;
+
+  /**
+   * Until when conferences may end by themselves; then what is left is moved.
+   *
+   * @generated from field: google.protobuf.Timestamp deadline = 2;
+   */
+  deadline?: Timestamp | undefined;
+
+  /**
+   * How many conferences it hosted when the drain began; `conference_count` says how many are left.
+   *
+   * @generated from field: uint32 conference_count = 3;
+   */
+  conferenceCount: number;
+
+  /**
+   * Whether nothing is left. Output only, as the rest.
+   *
+   * @generated from field: bool done = 4;
+   */
+  done: boolean;
+};
+
+/**
+ * Describes the message convoke.v1.Server.Drain.
+ * Use `create(Server_DrainSchema)` to create a new message.
+ */
+export declare const Server_DrainSchema: GenMessage<Server_Drain>;
 
 /**
  * State of a conference server.

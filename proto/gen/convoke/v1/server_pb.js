@@ -9,7 +9,7 @@ import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
  * Describes the file convoke/v1/server.proto.
  */
 export const file_convoke_v1_server = /*@__PURE__*/
-  fileDesc("Chdjb252b2tlL3YxL3NlcnZlci5wcm90bxIKY29udm9rZS52MSLeAwoGU2VydmVyEhEKCXNlcnZlcl9pZBgBIAEoCRIVCg1hZ2VudF9hZGRyZXNzGAIgASgJEhAKCGNhcGFjaXR5GAMgASgNEg4KBnJlZ2lvbhgEIAEoCRIuCgZsYWJlbHMYBSADKAsyHi5jb252b2tlLnYxLlNlcnZlci5MYWJlbHNFbnRyeRIOCgZkcml2ZXIYBiABKAkSEwoLaW5zdGFuY2VfaWQYByABKAkSEwoLaW5jYXJuYXRpb24YFCABKAMSJwoFc3RhdGUYFSABKA4yGC5jb252b2tlLnYxLlNlcnZlci5TdGF0ZRIQCghjb3Jkb25lZBgWIAEoCBIWCg5yZXNlcnZlZF91bml0cxgXIAEoDRIYChBjb25mZXJlbmNlX2NvdW50GBggASgNEjEKDXJlZ2lzdGVyX3RpbWUYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTwoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIMCghTVEFURV9VUBABEhEKDVNUQVRFX1NVU1BFQ1QQAhIOCgpTVEFURV9ET1dOEANiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Chdjb252b2tlL3YxL3NlcnZlci5wcm90bxIKY29udm9rZS52MSKbCQoGU2VydmVyEhEKCXNlcnZlcl9pZBgBIAEoCRIVCg1hZ2VudF9hZGRyZXNzGAIgASgJEhAKCGNhcGFjaXR5GAMgASgNEg4KBnJlZ2lvbhgEIAEoCRIuCgZsYWJlbHMYBSADKAsyHi5jb252b2tlLnYxLlNlcnZlci5MYWJlbHNFbnRyeRIOCgZkcml2ZXIYBiABKAkSEwoLaW5zdGFuY2VfaWQYByABKAkSEwoLaW5jYXJuYXRpb24YFCABKAMSJwoFc3RhdGUYFSABKA4yGC5jb252b2tlLnYxLlNlcnZlci5TdGF0ZRIQCghjb3Jkb25lZBgWIAEoCBIWCg5yZXNlcnZlZF91bml0cxgXIAEoDRIYChBjb25mZXJlbmNlX2NvdW50GBggASgNEjEKDXJlZ2lzdGVyX3RpbWUYGSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBmhlYWx0aBgaIAEoCzIZLmNvbnZva2UudjEuU2VydmVyLkhlYWx0aBInCgVkcmFpbhgbIAEoCzIYLmNvbnZva2UudjEuU2VydmVyLkRyYWluGtYDCgZIZWFsdGgSLgoFY2F1c2UYASABKA4yHy5jb252b2tlLnYxLlNlcnZlci5IZWFsdGguQ2F1c2USDwoHbWVzc2FnZRgCIAEoCRIvCgtjaGFuZ2VfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIZmFpbHVyZXMYBCABKA0SLQoJZG93bl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpob2xkX3VudGlsGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChByZXN0YXJ0X2RlYWRsaW5lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKyAQoFQ2F1c2USFQoRQ0FVU0VfVU5TUEVDSUZJRUQQABIUChBDQVVTRV9SRUdJU1RFUkVEEAESEQoNQ0FVU0VfQU5TV0VSUxACEhIKDkNBVVNFX1RJTUVPVVRTEAMSEgoOQ0FVU0VfUkVGVVNBTFMQBBISCg5DQVVTRV9EQU1QRU5FRBAFEhcKE0NBVVNFX0hFTERfQllfQlJBS0UQBhIUChBDQVVTRV9SRVNUQVJUSU5HEAcajQEKBURyYWluEi4KCmJlZ2luX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGRlYWRsaW5lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjb25mZXJlbmNlX2NvdW50GAMgASgNEgwKBGRvbmUYBCABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJPCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEgwKCFNUQVRFX1VQEAESEQoNU1RBVEVfU1VTUEVDVBACEg4KClNUQVRFX0RPV04QA2IGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Describes the message convoke.v1.Server.
@@ -17,6 +17,34 @@ export const file_convoke_v1_server = /*@__PURE__*/
  */
 export const ServerSchema = /*@__PURE__*/
   messageDesc(file_convoke_v1_server, 0);
+
+/**
+ * Describes the message convoke.v1.Server.Health.
+ * Use `create(Server_HealthSchema)` to create a new message.
+ */
+export const Server_HealthSchema = /*@__PURE__*/
+  messageDesc(file_convoke_v1_server, 0, 0);
+
+/**
+ * Describes the enum convoke.v1.Server.Health.Cause.
+ */
+export const Server_Health_CauseSchema = /*@__PURE__*/
+  enumDesc(file_convoke_v1_server, 0, 0, 0);
+
+/**
+ * Cause of a state.
+ *
+ * @generated from enum convoke.v1.Server.Health.Cause
+ */
+export const Server_Health_Cause = /*@__PURE__*/
+  tsEnum(Server_Health_CauseSchema);
+
+/**
+ * Describes the message convoke.v1.Server.Drain.
+ * Use `create(Server_DrainSchema)` to create a new message.
+ */
+export const Server_DrainSchema = /*@__PURE__*/
+  messageDesc(file_convoke_v1_server, 0, 1);
 
 /**
  * Describes the enum convoke.v1.Server.State.

@@ -5,8 +5,10 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Server } from "./server_pb.js";
-import type { EventType } from "./watch_pb.js";
 import type { Duration } from "@bufbuild/protobuf/wkt";
+import type { Brake, Detection } from "./detection_pb.js";
+import type { EventType } from "./watch_pb.js";
+import type { Observation } from "./dispatcher_service_pb.js";
 
 /**
  * Describes the file convoke/v1/server_service.proto.
@@ -25,6 +27,14 @@ export declare type RegisterServerRequest = Message<"convoke.v1.RegisterServerRe
    * @generated from field: convoke.v1.Server server = 1;
    */
   server?: Server | undefined;
+
+  /**
+   * Set by an agent that stops and will be back: for so long, 0 to 5 min, failures make the server SUSPECT and not DOWN.
+   * The next registration without it ends that.
+   *
+   * @generated from field: google.protobuf.Duration restart_within = 2;
+   */
+  restartWithin?: Duration | undefined;
 };
 
 /**
@@ -45,6 +55,13 @@ export declare type RegisterServerResponse = Message<"convoke.v1.RegisterServerR
    * @generated from field: convoke.v1.Server server = 1;
    */
   server?: Server | undefined;
+
+  /**
+   * How failures are found out; `isolation` is for the agent.
+   *
+   * @generated from field: convoke.v1.Detection detection = 2;
+   */
+  detection?: Detection | undefined;
 };
 
 /**
@@ -391,6 +408,134 @@ export declare type RemoveServerResponse = Message<"convoke.v1.RemoveServerRespo
 export declare const RemoveServerResponseSchema: GenMessage<RemoveServerResponse>;
 
 /**
+ * Asks for what observers report.
+ *
+ * @generated from message convoke.v1.ListObservationsRequest
+ */
+export declare type ListObservationsRequest = Message<"convoke.v1.ListObservationsRequest"> & {
+  /**
+   * Only those of this server; all when empty.
+   *
+   * @generated from field: string server_id = 1;
+   */
+  serverId: string;
+};
+
+/**
+ * Describes the message convoke.v1.ListObservationsRequest.
+ * Use `create(ListObservationsRequestSchema)` to create a new message.
+ */
+export declare const ListObservationsRequestSchema: GenMessage<ListObservationsRequest>;
+
+/**
+ * What observers report.
+ *
+ * @generated from message convoke.v1.ListObservationsResponse
+ */
+export declare type ListObservationsResponse = Message<"convoke.v1.ListObservationsResponse"> & {
+  /**
+   * The observations.
+   *
+   * @generated from field: repeated convoke.v1.Observation observations = 1;
+   */
+  observations: Observation[];
+
+  /**
+   * The revision at which they were read.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message convoke.v1.ListObservationsResponse.
+ * Use `create(ListObservationsResponseSchema)` to create a new message.
+ */
+export declare const ListObservationsResponseSchema: GenMessage<ListObservationsResponse>;
+
+/**
+ * Asks how failures are found out.
+ *
+ * @generated from message convoke.v1.GetDetectionRequest
+ */
+export declare type GetDetectionRequest = Message<"convoke.v1.GetDetectionRequest"> & {
+};
+
+/**
+ * Describes the message convoke.v1.GetDetectionRequest.
+ * Use `create(GetDetectionRequestSchema)` to create a new message.
+ */
+export declare const GetDetectionRequestSchema: GenMessage<GetDetectionRequest>;
+
+/**
+ * How failures are found out.
+ *
+ * @generated from message convoke.v1.GetDetectionResponse
+ */
+export declare type GetDetectionResponse = Message<"convoke.v1.GetDetectionResponse"> & {
+  /**
+   * The settings.
+   *
+   * @generated from field: convoke.v1.Detection detection = 1;
+   */
+  detection?: Detection | undefined;
+
+  /**
+   * The brake.
+   *
+   * @generated from field: convoke.v1.Brake brake = 2;
+   */
+  brake?: Brake | undefined;
+};
+
+/**
+ * Describes the message convoke.v1.GetDetectionResponse.
+ * Use `create(GetDetectionResponseSchema)` to create a new message.
+ */
+export declare const GetDetectionResponseSchema: GenMessage<GetDetectionResponse>;
+
+/**
+ * Releases the brake.
+ *
+ * @generated from message convoke.v1.ReleaseBrakeRequest
+ */
+export declare type ReleaseBrakeRequest = Message<"convoke.v1.ReleaseBrakeRequest"> & {
+  /**
+   * For how long, 1 s to 1 h. Default 5 min.
+   *
+   * @generated from field: google.protobuf.Duration duration = 1;
+   */
+  duration?: Duration | undefined;
+};
+
+/**
+ * Describes the message convoke.v1.ReleaseBrakeRequest.
+ * Use `create(ReleaseBrakeRequestSchema)` to create a new message.
+ */
+export declare const ReleaseBrakeRequestSchema: GenMessage<ReleaseBrakeRequest>;
+
+/**
+ * The released brake.
+ *
+ * @generated from message convoke.v1.ReleaseBrakeResponse
+ */
+export declare type ReleaseBrakeResponse = Message<"convoke.v1.ReleaseBrakeResponse"> & {
+  /**
+   * The brake.
+   *
+   * @generated from field: convoke.v1.Brake brake = 1;
+   */
+  brake?: Brake | undefined;
+};
+
+/**
+ * Describes the message convoke.v1.ReleaseBrakeResponse.
+ * Use `create(ReleaseBrakeResponseSchema)` to create a new message.
+ */
+export declare const ReleaseBrakeResponseSchema: GenMessage<ReleaseBrakeResponse>;
+
+/**
  * ServerService is where agents register their conference servers, and operators see and steer them. Every call may
  * also return INVALID_ARGUMENT (with the fields), UNAVAILABLE (RetryInfo says when to come back) and DEADLINE_EXCEEDED.
  *
@@ -450,7 +595,7 @@ export declare const ServerService: GenService<{
     output: typeof CordonServerResponseSchema;
   },
   /**
-   * UncordonServer opens it again. NOT_FOUND. Called by operators.
+   * UncordonServer opens it again, and cancels its drain: what was not moved yet stays. NOT_FOUND. Called by operators.
    *
    * @generated from rpc convoke.v1.ServerService.UncordonServer
    */
@@ -460,7 +605,9 @@ export declare const ServerService: GenService<{
     output: typeof UncordonServerResponseSchema;
   },
   /**
-   * DrainServer will cordon a server and move its conferences away. UNIMPLEMENTED in this version.
+   * DrainServer cordons a server and empties it: conferences that end before the deadline may do so, the others are
+   * moved, each with a new dispatch before the old one ends. Returns at once; the server's `drain` and `conference_count`
+   * tell how far it is. Asked again, it sets the new deadline. NOT_FOUND. Called by operators and by the server's agent.
    *
    * @generated from rpc convoke.v1.ServerService.DrainServer
    */
@@ -479,6 +626,37 @@ export declare const ServerService: GenService<{
     methodKind: "unary";
     input: typeof RemoveServerRequestSchema;
     output: typeof RemoveServerResponseSchema;
+  },
+  /**
+   * ListObservations lists what observers report of servers, in order of server and observer. An observer that reports
+   * nothing of a server that is UP hears it. Called by anyone.
+   *
+   * @generated from rpc convoke.v1.ServerService.ListObservations
+   */
+  listObservations: {
+    methodKind: "unary";
+    input: typeof ListObservationsRequestSchema;
+    output: typeof ListObservationsResponseSchema;
+  },
+  /**
+   * GetDetection reads how failures are found out, and the state of the brake. Called by anyone.
+   *
+   * @generated from rpc convoke.v1.ServerService.GetDetection
+   */
+  getDetection: {
+    methodKind: "unary";
+    input: typeof GetDetectionRequestSchema;
+    output: typeof GetDetectionResponseSchema;
+  },
+  /**
+   * ReleaseBrake lets servers be declared DOWN for a time, however many fail. Called by operators.
+   *
+   * @generated from rpc convoke.v1.ServerService.ReleaseBrake
+   */
+  releaseBrake: {
+    methodKind: "unary";
+    input: typeof ReleaseBrakeRequestSchema;
+    output: typeof ReleaseBrakeResponseSchema;
   },
 }>;
 

@@ -8,6 +8,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Dispatcher } from "../../v1/dispatcher_pb.js";
 import type { Server } from "../../v1/server_pb.js";
+import type { Observation } from "../../v1/dispatcher_service_pb.js";
 import type { Conference } from "../../v1/conference_pb.js";
 
 /**
@@ -91,6 +92,88 @@ export declare type ReservationRecord = Message<"convoke.store.v1.ReservationRec
 export declare const ReservationRecordSchema: GenMessage<ReservationRecord>;
 
 /**
+ * ObservationRecord is the value of `observations/<server id>/<dispatcher id>`, on the lease of the dispatcher.
+ *
+ * @generated from message convoke.store.v1.ObservationRecord
+ */
+export declare type ObservationRecord = Message<"convoke.store.v1.ObservationRecord"> & {
+  /**
+   * As reported; `counts` is not stored.
+   *
+   * @generated from field: convoke.v1.Observation observation = 1;
+   */
+  observation?: Observation | undefined;
+
+  /**
+   * Unique to the attempt to write it; tells an unknown outcome.
+   *
+   * @generated from field: string attempt_id = 2;
+   */
+  attemptId: string;
+};
+
+/**
+ * Describes the message convoke.store.v1.ObservationRecord.
+ * Use `create(ObservationRecordSchema)` to create a new message.
+ */
+export declare const ObservationRecordSchema: GenMessage<ObservationRecord>;
+
+/**
+ * ObserverRecord is the value of `observers/<dispatcher id>`, on the lease of the dispatcher. It is there while none of
+ * the dispatcher's votes counts.
+ *
+ * @generated from message convoke.store.v1.ObserverRecord
+ */
+export declare type ObserverRecord = Message<"convoke.store.v1.ObserverRecord"> & {
+  /**
+   * Why it withdrew them, for people.
+   *
+   * @generated from field: string withdraw_reason = 1;
+   */
+  withdrawReason: string;
+
+  /**
+   * Unique to the attempt to write it.
+   *
+   * @generated from field: string attempt_id = 2;
+   */
+  attemptId: string;
+};
+
+/**
+ * Describes the message convoke.store.v1.ObserverRecord.
+ * Use `create(ObserverRecordSchema)` to create a new message.
+ */
+export declare const ObserverRecordSchema: GenMessage<ObserverRecord>;
+
+/**
+ * BrakeRecord is the value of `brake`: what operators decided about it.
+ *
+ * @generated from message convoke.store.v1.BrakeRecord
+ */
+export declare type BrakeRecord = Message<"convoke.store.v1.BrakeRecord"> & {
+  /**
+   * Until when it is released, in milliseconds since 1970.
+   *
+   * @generated from field: int64 released_until_ms = 1;
+   */
+  releasedUntilMs: bigint;
+
+  /**
+   * Unique to the attempt to write it.
+   *
+   * @generated from field: string attempt_id = 2;
+   */
+  attemptId: string;
+};
+
+/**
+ * Describes the message convoke.store.v1.BrakeRecord.
+ * Use `create(BrakeRecordSchema)` to create a new message.
+ */
+export declare const BrakeRecordSchema: GenMessage<BrakeRecord>;
+
+/**
  * ConferenceRecord is the value of `conferences/<id>`.
  *
  * @generated from message convoke.store.v1.ConferenceRecord
@@ -124,6 +207,13 @@ export declare type ConferenceRecord = Message<"convoke.store.v1.ConferenceRecor
    * @generated from field: int64 retry_time_ms = 4;
    */
   retryTimeMs: bigint;
+
+  /**
+   * Whether the last release was for want of room: it is then due as soon as room appears.
+   *
+   * @generated from field: bool wants_room = 5;
+   */
+  wantsRoom: boolean;
 };
 
 /**

@@ -7,13 +7,14 @@
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_convoke_v1_conference } from "../../v1/conference_pb.js";
 import { file_convoke_v1_dispatcher } from "../../v1/dispatcher_pb.js";
+import { file_convoke_v1_dispatcher_service } from "../../v1/dispatcher_service_pb.js";
 import { file_convoke_v1_server } from "../../v1/server_pb.js";
 
 /**
  * Describes the file convoke/store/v1/records.proto.
  */
 export const file_convoke_store_v1_records = /*@__PURE__*/
-  fileDesc("Ch5jb252b2tlL3N0b3JlL3YxL3JlY29yZHMucHJvdG8SEGNvbnZva2Uuc3RvcmUudjEiUgoQRGlzcGF0Y2hlclJlY29yZBIqCgpkaXNwYXRjaGVyGAEgASgLMhYuY29udm9rZS52MS5EaXNwYXRjaGVyEhIKCmF0dGVtcHRfaWQYAiABKAkiRgoMU2VydmVyUmVjb3JkEiIKBnNlcnZlchgBIAEoCzISLmNvbnZva2UudjEuU2VydmVyEhIKCmF0dGVtcHRfaWQYAiABKAkiJwoRUmVzZXJ2YXRpb25SZWNvcmQSEgoKYXR0ZW1wdF9pZBgBIAEoCSJ9ChBDb25mZXJlbmNlUmVjb3JkEioKCmNvbmZlcmVuY2UYASABKAsyFi5jb252b2tlLnYxLkNvbmZlcmVuY2USEgoKcmVxdWVzdF9pZBgCIAEoCRISCgphdHRlbXB0X2lkGAMgASgJEhUKDXJldHJ5X3RpbWVfbXMYBCABKAMiZAoLUm91bmRSZWNvcmQSLgoHbWVtYmVycxgBIAMoCzIdLmNvbnZva2Uuc3RvcmUudjEuUm91bmRNZW1iZXISEQoJd2luZG93X21zGAIgASgDEhIKCmF0dGVtcHRfaWQYAyABKAkiMwoLUm91bmRNZW1iZXISFQoNZGlzcGF0Y2hlcl9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyJyCgxPcmlnaW5SZWNvcmQSFQoNcmV2aXNpb25fYmFzZRgBIAEoAxIQCghjb21wbGV0ZRgCIAEoCBIOCgZzb3VyY2UYAyABKAkSFQoNYmVnaW5fdGltZV9tcxgEIAEoAxISCgphdHRlbXB0X2lkGAUgASgJYgZwcm90bzM", [file_convoke_v1_conference, file_convoke_v1_dispatcher, file_convoke_v1_server]);
+  fileDesc("Ch5jb252b2tlL3N0b3JlL3YxL3JlY29yZHMucHJvdG8SEGNvbnZva2Uuc3RvcmUudjEiUgoQRGlzcGF0Y2hlclJlY29yZBIqCgpkaXNwYXRjaGVyGAEgASgLMhYuY29udm9rZS52MS5EaXNwYXRjaGVyEhIKCmF0dGVtcHRfaWQYAiABKAkiRgoMU2VydmVyUmVjb3JkEiIKBnNlcnZlchgBIAEoCzISLmNvbnZva2UudjEuU2VydmVyEhIKCmF0dGVtcHRfaWQYAiABKAkiJwoRUmVzZXJ2YXRpb25SZWNvcmQSEgoKYXR0ZW1wdF9pZBgBIAEoCSJVChFPYnNlcnZhdGlvblJlY29yZBIsCgtvYnNlcnZhdGlvbhgBIAEoCzIXLmNvbnZva2UudjEuT2JzZXJ2YXRpb24SEgoKYXR0ZW1wdF9pZBgCIAEoCSI9Cg5PYnNlcnZlclJlY29yZBIXCg93aXRoZHJhd19yZWFzb24YASABKAkSEgoKYXR0ZW1wdF9pZBgCIAEoCSI8CgtCcmFrZVJlY29yZBIZChFyZWxlYXNlZF91bnRpbF9tcxgBIAEoAxISCgphdHRlbXB0X2lkGAIgASgJIpEBChBDb25mZXJlbmNlUmVjb3JkEioKCmNvbmZlcmVuY2UYASABKAsyFi5jb252b2tlLnYxLkNvbmZlcmVuY2USEgoKcmVxdWVzdF9pZBgCIAEoCRISCgphdHRlbXB0X2lkGAMgASgJEhUKDXJldHJ5X3RpbWVfbXMYBCABKAMSEgoKd2FudHNfcm9vbRgFIAEoCCJkCgtSb3VuZFJlY29yZBIuCgdtZW1iZXJzGAEgAygLMh0uY29udm9rZS5zdG9yZS52MS5Sb3VuZE1lbWJlchIRCgl3aW5kb3dfbXMYAiABKAMSEgoKYXR0ZW1wdF9pZBgDIAEoCSIzCgtSb3VuZE1lbWJlchIVCg1kaXNwYXRjaGVyX2lkGAEgASgJEg0KBWVwb2NoGAIgASgDInIKDE9yaWdpblJlY29yZBIVCg1yZXZpc2lvbl9iYXNlGAEgASgDEhAKCGNvbXBsZXRlGAIgASgIEg4KBnNvdXJjZRgDIAEoCRIVCg1iZWdpbl90aW1lX21zGAQgASgDEhIKCmF0dGVtcHRfaWQYBSABKAliBnByb3RvMw", [file_convoke_v1_conference, file_convoke_v1_dispatcher, file_convoke_v1_dispatcher_service, file_convoke_v1_server]);
 
 /**
  * Describes the message convoke.store.v1.DispatcherRecord.
@@ -37,30 +38,51 @@ export const ReservationRecordSchema = /*@__PURE__*/
   messageDesc(file_convoke_store_v1_records, 2);
 
 /**
+ * Describes the message convoke.store.v1.ObservationRecord.
+ * Use `create(ObservationRecordSchema)` to create a new message.
+ */
+export const ObservationRecordSchema = /*@__PURE__*/
+  messageDesc(file_convoke_store_v1_records, 3);
+
+/**
+ * Describes the message convoke.store.v1.ObserverRecord.
+ * Use `create(ObserverRecordSchema)` to create a new message.
+ */
+export const ObserverRecordSchema = /*@__PURE__*/
+  messageDesc(file_convoke_store_v1_records, 4);
+
+/**
+ * Describes the message convoke.store.v1.BrakeRecord.
+ * Use `create(BrakeRecordSchema)` to create a new message.
+ */
+export const BrakeRecordSchema = /*@__PURE__*/
+  messageDesc(file_convoke_store_v1_records, 5);
+
+/**
  * Describes the message convoke.store.v1.ConferenceRecord.
  * Use `create(ConferenceRecordSchema)` to create a new message.
  */
 export const ConferenceRecordSchema = /*@__PURE__*/
-  messageDesc(file_convoke_store_v1_records, 3);
+  messageDesc(file_convoke_store_v1_records, 6);
 
 /**
  * Describes the message convoke.store.v1.RoundRecord.
  * Use `create(RoundRecordSchema)` to create a new message.
  */
 export const RoundRecordSchema = /*@__PURE__*/
-  messageDesc(file_convoke_store_v1_records, 4);
+  messageDesc(file_convoke_store_v1_records, 7);
 
 /**
  * Describes the message convoke.store.v1.RoundMember.
  * Use `create(RoundMemberSchema)` to create a new message.
  */
 export const RoundMemberSchema = /*@__PURE__*/
-  messageDesc(file_convoke_store_v1_records, 5);
+  messageDesc(file_convoke_store_v1_records, 8);
 
 /**
  * Describes the message convoke.store.v1.OriginRecord.
  * Use `create(OriginRecordSchema)` to create a new message.
  */
 export const OriginRecordSchema = /*@__PURE__*/
-  messageDesc(file_convoke_store_v1_records, 6);
+  messageDesc(file_convoke_store_v1_records, 9);
 
