@@ -10,6 +10,8 @@ export interface Settings {
   readonly retentionMs: number;
   /** How far apart the views of replicas on one store may be, before shares are no longer exact. 0 for one replica. */
   readonly replicaLagMs: number;
+  /** How many conferences may be on their way from one server to another at a time; drains take half of it at most. */
+  readonly moveBudget: number;
 }
 
 export const DEFAULT_SETTINGS: Settings = {
@@ -23,6 +25,8 @@ export const DEFAULT_SETTINGS: Settings = {
   retentionMs: 7 * 24 * 3_600_000,
   // The embedded store has one replica.
   replicaLagMs: 0,
+  // A busy server's conferences in a few turns, and no more starts at once than its survivors bear.
+  moveBudget: 500,
 };
 
 /** Limits of requests, as documented in the contracts. */
