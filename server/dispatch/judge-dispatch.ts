@@ -2,7 +2,7 @@ import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import type { NewDispatch } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { type Server, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
-import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { type ConferenceEntry, isHeld, isPlaced } from "../view/conference-entry.ts";
 import type { View } from "../view/view.ts";
 
 /** Why one item of a batch is refused. */
@@ -35,7 +35,7 @@ export function judgeDispatch(
     return refuse(ErrorReason.CONFERENCE_NOT_FOUND, `there is no conference ${dispatch.conferenceId}`);
   }
   const standing = entry.conference.dispatch;
-  if (entry.status === "active" && standing && isSame(standing, dispatch)) {
+  if (isPlaced(entry) && standing && isSame(standing, dispatch)) {
     return { kind: "dispatch", dispatch: standing };
   }
   const claimed = judgeClaim(entry, dispatcher, dispatch.dispatchEpoch);
@@ -63,7 +63,7 @@ export function judgeClaim(
 ): Refusal | undefined {
   const { claim, status } = entry;
   const mine =
-    status === "claimed" &&
+    isHeld(entry) &&
     claim?.dispatcherId === dispatcherId &&
     claim.dispatcherEpoch === epoch &&
     claim.dispatchEpoch === dispatchEpoch;

@@ -6,6 +6,7 @@ import {
   ConferenceRecordSchema,
 } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
+import { Dispatch_MoveReason } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import {
   TaskRelease_Cause as Cause,
   NewDispatchSchema,
@@ -46,7 +47,7 @@ const scheduled = () =>
     }),
     10n,
   );
-const claimer = { dispatcherId: "d1", epoch: 7n, round: 9n };
+const claimer = { dispatcherId: "d1", epoch: 7n, round: 9n, moveReason: Dispatch_MoveReason.UNSPECIFIED };
 const dispatch = create(NewDispatchSchema, {
   conferenceId: "c1",
   dispatchEpoch: 20n,

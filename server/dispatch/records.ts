@@ -10,7 +10,7 @@ import {
   Conference_State,
   ConferenceSchema,
 } from "../../proto/gen/convoke/v1/conference_pb.js";
-import { DispatchSchema } from "../../proto/gen/convoke/v1/dispatch_pb.js";
+import { Dispatch_MoveReason, DispatchSchema } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import {
   type NewDispatch,
   type Task,
@@ -18,7 +18,7 @@ import {
   TaskRelease_Cause,
   TaskSchema,
 } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
-import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { type ConferenceEntry, hasMoveClaim, isPlaced } from "../view/conference-entry.ts";
 
 /** Who writes, and when. */
 export interface Writer {
@@ -42,10 +42,10 @@ const LONGEST_RETRY_MS = 60_000;
 export function nextRecord(entry: ConferenceEntry, { nowMs, attemptId }: Writer) {
   const conference = clone(ConferenceSchema, entry.conference);
   conference.updateTime = timestampFromMs(nowMs);
-  const { requestId, retryTimeMs } = entry.record;
+  const { requestId, retryTimeMs, wantsRoom } = entry.record;
   return {
     conference,
-    record: create(ConferenceRecordSchema, { conference, requestId, retryTimeMs, attemptId }),
+    record: create(ConferenceRecordSchema, { conference, requestId, retryTimeMs, attemptId, wantsRoom }),
   };
 }
 
@@ -53,26 +53,32 @@ export function encodeRecord(record: ConferenceRecord): Uint8Array {
   return toBinary(ConferenceRecordSchema, record);
 }
 
-/** A claim. Its dispatch epoch is the revision that the write will have. */
+/**
+ * A claim. Its dispatch epoch is the revision that the write will have. One that is placed stays so, and is claimed to be
+ * moved: its dispatch stands until the next one takes its place.
+ */
 export function claimRecord(
   entry: ConferenceEntry,
-  claimer: { dispatcherId: string; epoch: bigint; round: bigint },
+  claimer: { dispatcherId: string; epoch: bigint; round: bigint; moveReason: Dispatch_MoveReason },
   writer: Writer,
 ): ConferenceRecord {
   const { record, conference } = nextRecord(entry, writer);
-  if (conference.state === Conference_State.CLAIMED && conference.claim) {
+  const isVoid = conference.state === Conference_State.CLAIMED || hasMoveClaim(entry);
+  if (conference.claim && (isPlaced(entry) ? !hasMoveClaim(entry) : isVoid)) {
     conference.supersededClaim = conference.claim;
   }
-  conference.state = Conference_State.CLAIMED;
+  if (!isPlaced(entry)) conference.state = Conference_State.CLAIMED;
   conference.claim = create(Conference_ClaimSchema, {
     dispatcherId: claimer.dispatcherId,
     dispatcherEpoch: claimer.epoch,
     dispatchEpoch: 0n,
     round: claimer.round,
     claimTime: timestampFromMs(writer.nowMs),
+    moveReason: claimer.moveReason,
   });
   conference.attempt += 1;
   record.retryTimeMs = 0n;
+  record.wantsRoom = false;
   return record;
 }
 
@@ -97,11 +103,15 @@ export function dispatchRecord(
     dispatcherId: entry.claim?.dispatcherId ?? "",
     commitTime: timestampFromMs(writer.nowMs),
     previousServerId: previous?.serverId ?? "",
+    moveReason: entry.claim?.moveReason ?? Dispatch_MoveReason.UNSPECIFIED,
   });
   return record;
 }
 
-/** A claim given back. Too many failed starts make the conference FAILED. */
+/**
+ * A claim given back. Too many failed starts make the conference FAILED, unless it is placed and was to be moved: then it
+ * stays where it is.
+ */
 export function releaseRecord(
   entry: ConferenceEntry,
   release: TaskRelease,
@@ -109,8 +119,14 @@ export function releaseRecord(
   writer: Writer,
 ): ConferenceRecord {
   const { record, conference } = nextRecord(entry, writer);
-  conference.state = Conference_State.SCHEDULED;
-  delete conference.claim;
+  if (isPlaced(entry)) {
+    if (conference.supersededClaim) conference.claim = conference.supersededClaim;
+    delete conference.supersededClaim;
+  } else {
+    conference.state = Conference_State.SCHEDULED;
+    delete conference.claim;
+  }
+  record.wantsRoom = release.cause === TaskRelease_Cause.NO_CAPACITY;
   if (release.cause === TaskRelease_Cause.NO_CAPACITY) {
     const doublings = Math.min(conference.attempt, 5) - 1;
     const delayMs = Math.min(NO_CAPACITY_RETRY_MS * 2 ** Math.max(0, doublings), NO_CAPACITY_RETRY_MAX_MS);
@@ -119,7 +135,8 @@ export function releaseRecord(
     conference.failedAttempts += 1;
     const delayMs = Math.min(START_FAILED_RETRY_MS * 2 ** (conference.failedAttempts - 1), LONGEST_RETRY_MS);
     record.retryTimeMs = BigInt(writer.nowMs + delayMs);
-    if (conference.failedAttempts >= maxFailedAttempts) conference.state = Conference_State.FAILED;
+    if (conference.failedAttempts >= maxFailedAttempts && !isPlaced(entry))
+      conference.state = Conference_State.FAILED;
   }
   if (release.cause !== TaskRelease_Cause.SHUTTING_DOWN) {
     conference.failure = create(Conference_FailureSchema, {
@@ -145,5 +162,7 @@ export function toTask(entry: ConferenceEntry, graceMs: number): Task {
     requiredLabels: conference.requiredLabels,
     preferredLabels: conference.preferredLabels,
     avoidedLabels: conference.avoidedLabels,
+    moveReason: claim?.moveReason ?? Dispatch_MoveReason.UNSPECIFIED,
+    previousServerId: claim?.moveReason ? (conference.dispatch?.serverId ?? "") : "",
   });
 }

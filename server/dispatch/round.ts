@@ -1,4 +1,5 @@
 import { highestRanked } from "../../common/rendezvous.ts";
+import { timestampMs } from "../../common/time.ts";
 import type { ConferenceEntry } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/time-key.ts";
 import type { View } from "../view/view.ts";
@@ -27,15 +28,37 @@ export interface Account {
   readonly share: number;
 }
 
-/** The conferences that are due and not claimed, in order of start. */
+/**
+ * The conferences that are due and not claimed, in order of start. One that found no room waits for its turn, or until a
+ * server has room again: then as many are due as all servers together have room for.
+ */
 export function* dueConferences(view: View, nowMs: number, windowMs: number): Generator<ConferenceEntry> {
   const horizon = timeKeyAfter(nowMs + windowMs);
+  let freeUnits = view.freeUnits;
   for (const [key, entry] of view.waiting.entries()) {
     if (key > horizon) return;
     // What is over can no longer be placed, and what was released waits for its turn.
-    if (entry.endMs <= nowMs || Number(entry.record.retryTimeMs) > nowMs) continue;
+    if (entry.endMs <= nowMs) continue;
+    if (Number(entry.record.retryTimeMs) > nowMs) {
+      const { weight } = entry.conference;
+      if (!hasRoomAgain(view, entry, nowMs) || weight > freeUnits) continue;
+      freeUnits -= weight;
+    }
     yield entry;
   }
+}
+
+/** Room that is not for everyone, such as in another region, shall not have a conference claimed again and again. */
+const LEAST_REST_MS = 1_000;
+
+function hasRoomAgain(
+  { roomRevision }: View,
+  { record, conference, modRevision }: ConferenceEntry,
+  nowMs: number,
+) {
+  if (!record.wantsRoom || roomRevision <= modRevision) return false;
+  const releasedMs = conference.failure?.failureTime ? timestampMs(conference.failure.failureTime) : 0;
+  return releasedMs + LEAST_REST_MS <= nowMs;
 }
 
 /** Whether the round in the view is that of the live registry. */

@@ -5,6 +5,7 @@ import { statusError } from "../../common/rpc/status.ts";
 import { RoundRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import type { Task } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { conferencesToMove, drainRoom, failoverRoom, moveReasonOf } from "../dispatch/moves.ts";
 import { claimRecord, encodeRecord, toTask } from "../dispatch/records.ts";
 import {
   dueConferences,
@@ -14,8 +15,9 @@ import {
   takeoverConferences,
 } from "../dispatch/round.ts";
 import { handOf } from "../dispatch/share.ts";
+import { byUrgency } from "../dispatch/urgency.ts";
 import { LIMITS } from "../settings.ts";
-import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { type ConferenceEntry, isHeld, isLost } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/time-key.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 import { reachNewest } from "./known-revision.ts";
@@ -32,10 +34,21 @@ export interface FetchRequest {
 /** Hands out tasks; one for the whole replica, since it knows which fetches are under way. */
 export interface Claims {
   /**
-   * First what the epoch holds and has not placed, then what is left of its share, claimed batch by batch as the caller
-   * takes it; waits up to `waitMs` when there is nothing. Each array is one message.
+   * First what the epoch holds and has not placed, then what is left of its share, those that have lost their server
+   * first, then what it is to move away from servers that are drained; claimed batch by batch as the caller takes it.
+   * Waits up to `waitMs` when there is nothing. Each array is one message.
    */
   fetch(request: FetchRequest, signal: AbortSignal): AsyncGenerator<Task[]>;
+}
+
+/** What to claim. */
+interface Plan {
+  /** In the order in which to claim them. */
+  readonly conferences: readonly ConferenceEntry[];
+  /** Where they stand: they wait to be placed, or are to be moved from where they are. */
+  readonly from: "waiting" | "active";
+  /** The round in which they count; 0n for none. */
+  readonly round: bigint;
 }
 
 /** Changes come in bursts; looking again once for all that come within this time costs a dispatcher little latency. */
@@ -90,7 +103,7 @@ export function createClaims(context: OperationContext): Claims {
           ({ id, claim }) =>
             claim?.dispatcherEpoch === request.epoch && sentEpochs.get(id) !== claim.dispatchEpoch,
         )
-        .sort((a, b) => a.startMs - b.startMs || (a.id < b.id ? -1 : 1))
+        .sort(byUrgency(clock.wallMs()))
         .slice(0, request.maxTasks - sent);
       if (held.length > 0) {
         yield* send(held);
@@ -107,7 +120,7 @@ export function createClaims(context: OperationContext): Claims {
       const wanted = plan.conferences.slice(0, request.maxTasks - sent);
       // One compare for the dispatcher, one for the round, one for each conference.
       for (const batch of chunks(wanted, store.maxOperations - 2)) {
-        const claimed = await claimBatch(request, plan.round, batch, signal);
+        const claimed = await claimBatch(request, plan, batch, signal);
         if (!claimed) break;
         claimedOfPlan += claimed.length;
         yield* send(claimed);
@@ -117,39 +130,55 @@ export function createClaims(context: OperationContext): Claims {
   }
 
   /** What to claim now: what is left of the share, or else what others have left too long. */
-  async function planClaims({ dispatcherId, windowMs }: FetchRequest, signal: AbortSignal) {
+  async function planClaims({ dispatcherId, windowMs }: FetchRequest, signal: AbortSignal): Promise<Plan> {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       const nowMs = clock.wallMs();
       const accounts = roundAccounts(view, nowMs, windowMs);
-      if (accounts.untaken === 0) return { round: 0n, conferences: [] };
+      if (accounts.untaken === 0) return planMoves(dispatcherId, nowMs);
       if (!isRoundCurrent(view)) {
         await openRound(windowMs, signal);
         continue;
       }
       const rank = accounts.members.findIndex((member) => member.dispatcherId === dispatcherId);
       const owed = owedShares(accounts);
-      const due = dueConferences(view, nowMs, windowMs);
+      const due = [...dueConferences(view, nowMs, windowMs)].sort(byUrgency(nowMs));
       const { dealt, rest } = handOf(rank, due, owed, ({ id }) => view.deal.rankOf(id));
       // Replicas may see what is dealt out anew in different orders, until all have seen the same.
       const settledMs = clock.monotonicMs() - settings.replicaLagMs;
-      const mine = [...dealt, ...rest.filter(({ waitingSinceMs }) => waitingSinceMs <= settledMs)].sort(
-        byStart,
+      const mine = withinBudget(
+        [...dealt, ...rest.filter(({ waitingSinceMs }) => waitingSinceMs <= settledMs)].sort(
+          byUrgency(nowMs),
+        ),
       );
-      if (mine.length > 0) return { round: view.round?.revision ?? 0n, conferences: mine };
+      if (mine.length > 0) return { from: "waiting", round: view.round?.revision ?? 0n, conferences: mine };
       const overdueSinceMs = clock.monotonicMs() - settings.takeoverMs;
-      const left = takeoverConferences(
-        rank,
-        accounts,
-        dueConferences(view, nowMs, windowMs),
-        ({ waitingSinceMs, startMs, record }) =>
-          waitingSinceMs <= overdueSinceMs &&
-          Math.max(startMs - windowMs, Number(record.retryTimeMs)) <= nowMs - settings.takeoverMs,
+      const left = withinBudget(
+        takeoverConferences(
+          rank,
+          accounts,
+          due,
+          ({ waitingSinceMs, startMs, record }) =>
+            waitingSinceMs <= overdueSinceMs &&
+            Math.max(startMs - windowMs, Number(record.retryTimeMs)) <= nowMs - settings.takeoverMs,
+        ),
       );
-      if (left.length > 0)
-        logger.debug({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
-      return { round: 0n, conferences: left };
+      if (left.length === 0) return planMoves(dispatcherId, nowMs);
+      logger.debug({ dispatcher: dispatcherId, conferences: left.length }, "taking over what others left");
+      return { from: "waiting", round: 0n, conferences: left };
     }
     throw contention("the round");
+  }
+
+  /** Leaves out what would be one move too many at a time. */
+  function withinBudget(entries: readonly ConferenceEntry[]): ConferenceEntry[] {
+    let room = failoverRoom(view, settings.moveBudget);
+    return entries.filter((entry) => !isLost(entry) || room-- > 0);
+  }
+
+  function planMoves(dispatcherId: string, nowMs: number): Plan {
+    const room = drainRoom(view, settings.moveBudget);
+    const conferences = room > 0 ? conferencesToMove(view, dispatcherId, nowMs).slice(0, room) : [];
+    return { from: "active", round: 0n, conferences };
   }
 
   async function openRound(windowMs: number, signal: AbortSignal) {
@@ -176,16 +205,17 @@ export function createClaims(context: OperationContext): Claims {
   /** What was claimed; undefined when nothing was, because the round is over. */
   async function claimBatch(
     { dispatcherId, epoch }: FetchRequest,
-    round: bigint,
+    { round, from }: Plan,
     batch: readonly ConferenceEntry[],
     signal: AbortSignal,
   ) {
     signal.throwIfAborted();
     const writer = writerOf(context);
     // What was claimed, cancelled or changed since the plan was made would only fail its condition.
-    const open = batch.filter(
-      (entry) => view.conferences.get(entry.id) === entry && entry.status === "waiting",
+    const open = withinBudget(
+      batch.filter((entry) => view.conferences.get(entry.id) === entry && entry.status === from),
     );
+    if (open.length === 0) return undefined;
     const result = await context.write(
       "claim",
       [
@@ -196,7 +226,9 @@ export function createClaims(context: OperationContext): Claims {
       open.map((entry) => ({
         key: keys.conference(entry.id),
         modRevision: entry.modRevision,
-        value: encodeRecord(claimRecord(entry, { dispatcherId, epoch, round }, writer)),
+        value: encodeRecord(
+          claimRecord(entry, { dispatcherId, epoch, round, moveReason: moveReasonOf(view, entry) }, writer),
+        ),
       })),
       signal,
     );
@@ -208,8 +240,8 @@ export function createClaims(context: OperationContext): Claims {
     return open
       .filter((entry) => result.written.has(keys.conference(entry.id)))
       .map((entry) => view.conferences.get(entry.id))
-      .filter((entry) => entry?.status === "claimed" && entry.claim?.dispatcherEpoch === epoch)
-      .filter((entry) => entry !== undefined);
+      .filter((entry) => entry !== undefined)
+      .filter((entry) => isHeld(entry) && entry.claim?.dispatcherEpoch === epoch);
   }
 
   function* messages(entries: readonly ConferenceEntry[]) {
@@ -224,7 +256,8 @@ export function createClaims(context: OperationContext): Claims {
     const next = view.waiting.nextHigherPair(timeKeyAfter(nowMs + windowMs))?.[1];
     const untilDueMs = next ? next.startMs - windowMs - nowMs : Number.POSITIVE_INFINITY;
     const first = view.waiting.minKey();
-    const someDue = first !== undefined && first <= timeKeyAfter(nowMs + windowMs);
+    const someDue =
+      (first !== undefined && first <= timeKeyAfter(nowMs + windowMs)) || view.draining.size > 0;
     return Math.max(1, someDue ? Math.min(untilDueMs, TAKEOVER_CHECK_MS) : untilDueMs);
   }
 
@@ -232,10 +265,6 @@ export function createClaims(context: OperationContext): Claims {
     if ((await view.changed.next(signal, waitMs)) !== "pulse") return;
     await sleep(clock, Math.min(COALESCE_MS, waitMs), signal);
   }
-}
-
-function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
-  return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {

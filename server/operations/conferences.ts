@@ -16,7 +16,7 @@ import {
   type ScheduledField,
 } from "../dispatch/schedule.ts";
 import type { ConditionalWrite } from "../store/conditional-writes.ts";
-import { type ConferenceEntry, effectiveState } from "../view/conference-entry.ts";
+import { type ConferenceEntry, effectiveState, isPlaced } from "../view/conference-entry.ts";
 import { capacityFence } from "./capacity-fence.ts";
 import { catchUp, type OperationContext, requireFresh, writerOf } from "./context.ts";
 import { updateConference } from "./update-conference.ts";
@@ -113,7 +113,7 @@ export function reschedule(
   const record = rescheduleRecord(entry, given, fields, context.settings.graceMs, writer);
   const addedUnits = (record.conference?.weight ?? 0) - entry.conference.weight;
   const serverId = entry.conference.dispatch?.serverId;
-  if (entry.status !== "active" || addedUnits <= 0 || serverId === undefined) return { record };
+  if (!isPlaced(entry) || addedUnits <= 0 || serverId === undefined) return { record };
   return { record, fences: capacityFence(context, serverId, addedUnits, writer) };
 }
 
@@ -139,7 +139,7 @@ export function endConference(context: OperationContext, conferenceId: string, s
     conferenceId,
     (entry, writer) => {
       if (entry.conference.state === Conference_State.ENDED) return undefined;
-      if (entry.status !== "active") throw stateConflict(entry, "ended");
+      if (!isPlaced(entry)) throw stateConflict(entry, "ended");
       return moved(entry, Conference_State.ENDED, writer);
     },
     signal,
@@ -155,6 +155,7 @@ export function requeueConference(context: OperationContext, conferenceId: strin
       if (entry.conference.state !== Conference_State.FAILED) throw stateConflict(entry, "requeued");
       const next = moved(entry, Conference_State.SCHEDULED, writer);
       next.record.retryTimeMs = 0n;
+      next.record.wantsRoom = false;
       next.conference.failedAttempts = 0;
       return next;
     },

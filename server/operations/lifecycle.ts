@@ -7,7 +7,7 @@ import { Conference_FailureSchema, Conference_State } from "../../proto/gen/conv
 import { encodeRecord } from "../dispatch/records.ts";
 import { dueConferences, hasUnplacedClaims } from "../dispatch/round.ts";
 import type { ConditionalWrite } from "../store/conditional-writes.ts";
-import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { type ConferenceEntry, isPlaced } from "../view/conference-entry.ts";
 import { timeKeyAfter } from "../view/time-key.ts";
 import type { Round } from "../view/view.ts";
 import { moved } from "./conferences.ts";
@@ -69,7 +69,7 @@ function timedMoves(context: OperationContext, limit: number): ConditionalWrite[
         failureTime: timestampFromMs(writer.nowMs),
       });
       write(entry, encodeRecord(record));
-    } else if (entry.status === "active" && validUntilMs(entry, settings.graceMs) <= nowMs) {
+    } else if (isPlaced(entry) && validUntilMs(entry, settings.graceMs) <= nowMs) {
       write(entry, encodeRecord(moved(entry, Conference_State.ENDED, writer).record));
     }
   }

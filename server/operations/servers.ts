@@ -80,7 +80,7 @@ export async function removeServer(context: OperationContext, serverId: string, 
   throw contention(`server ${serverId}`);
 }
 
-async function writeServer(
+export async function writeServer(
   context: OperationContext,
   serverId: string,
   next: (standing: ServerEntry | undefined, nowMs: number) => Server,

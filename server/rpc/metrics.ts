@@ -3,7 +3,7 @@ import type { Metrics } from "../../common/metrics.ts";
 import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { WriteKind, WriteOutcome } from "../store/counted-write.ts";
-import type { ConferenceEntry } from "../view/conference-entry.ts";
+import { effectiveState } from "../view/conference-entry.ts";
 import type { Feed } from "../view/feed.ts";
 import type { View } from "../view/view.ts";
 
@@ -54,7 +54,7 @@ export function addViewMetrics({ registry }: Metrics, view: View, feed: Pick<Fee
     labelNames: ["state"],
     registers,
     collect() {
-      setCounts(this, Conference_State, countBy(view.conferences.values(), stateOf));
+      setCounts(this, Conference_State, countBy(view.conferences.values(), effectiveState));
     },
   });
   new Gauge({
@@ -70,10 +70,6 @@ export function addViewMetrics({ registry }: Metrics, view: View, feed: Pick<Fee
       );
     },
   });
-}
-
-function stateOf({ status, conference: { state } }: ConferenceEntry): Conference_State {
-  return status === "waiting" ? Conference_State.SCHEDULED : state;
 }
 
 function countBy<T>(items: Iterable<T>, key: (item: T) => number): Map<number, number> {

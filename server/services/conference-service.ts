@@ -27,7 +27,7 @@ import {
 import type { OperationContext } from "../operations/context.ts";
 import { requireConference, updateConference } from "../operations/update-conference.ts";
 import { LIMITS } from "../settings.ts";
-import { type ConferenceEntry, effectiveState, toConference } from "../view/conference-entry.ts";
+import { type ConferenceEntry, effectiveState, isPlaced, toConference } from "../view/conference-entry.ts";
 import { checkConference, checkSchedule } from "./check-conference.ts";
 import { readPage, takePage } from "./pages.ts";
 import { checkRevision, readId } from "./requests.ts";
@@ -38,8 +38,9 @@ export function createConferenceService(context: OperationContext): ServiceImpl<
   const { view, clock } = context;
 
   /** The valid dispatch of a conference: its status says that the incarnation lives, the clock that it is not over. */
-  const validDispatch = ({ status, conference: { dispatch } }: ConferenceEntry): Dispatch | undefined => {
-    if (status !== "active" || !dispatch?.validUntil) return undefined;
+  const validDispatch = (entry: ConferenceEntry): Dispatch | undefined => {
+    const { dispatch } = entry.conference;
+    if (!isPlaced(entry) || !dispatch?.validUntil) return undefined;
     return timestampMs(dispatch.validUntil) > clock.wallMs() ? dispatch : undefined;
   };
 

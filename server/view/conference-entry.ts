@@ -21,10 +21,38 @@ import type { KeyValue } from "../store/store.ts";
  * | `waiting` | CLAIMED                              | the claim's epoch is over                        |
  * | `waiting` | ACTIVE                               | the incarnation of the server is over, or DOWN   |
  * | `claimed` | CLAIMED                              | the claim's epoch lives                          |
+ * | `claimed` | ACTIVE, with a claim to move it      | the server is lost, the claim's epoch lives      |
  * | `active`  | ACTIVE                               | the incarnation lives                            |
+ * | `moving`  | ACTIVE, with a claim to move it      | the incarnation lives, and the claim's epoch     |
  * | `over`    | ENDED, CANCELLED, FAILED             |                                                  |
  */
-export type Status = "waiting" | "claimed" | "active" | "over";
+export type Status = "waiting" | "claimed" | "active" | "moving" | "over";
+
+/** Whether it has a valid dispatch. */
+export function isPlaced({ status }: Pick<ConferenceEntry, "status">): boolean {
+  return status === "active" || status === "moving";
+}
+
+/** Whether a dispatcher holds it by a valid claim, to place or to move it. */
+export function isHeld({ status }: Pick<ConferenceEntry, "status">): boolean {
+  return status === "claimed" || status === "moving";
+}
+
+/** Whether it waits for another server, because the one that hosted it is lost. */
+export function isLost({ status, conference }: Pick<ConferenceEntry, "status" | "conference">): boolean {
+  return status === "waiting" && conference.dispatch !== undefined;
+}
+
+/** Whether the record's claim is one to move it, made after its dispatch. */
+export function hasMoveClaim({ claim, conference }: Pick<ConferenceEntry, "claim" | "conference">): boolean {
+  const { state, dispatch } = conference;
+  return (
+    state === Conference_State.ACTIVE &&
+    claim !== undefined &&
+    dispatch !== undefined &&
+    claim.dispatchEpoch > dispatch.epoch
+  );
+}
 
 /** A conference in the view. The record is never changed; the status follows the registry and the servers. */
 export interface ConferenceEntry {
@@ -67,6 +95,7 @@ const STATE_OF_STATUS = {
   waiting: Conference_State.SCHEDULED,
   claimed: Conference_State.CLAIMED,
   active: Conference_State.ACTIVE,
+  moving: Conference_State.ACTIVE,
 } as const;
 
 /** The state that callers see. */
@@ -80,6 +109,11 @@ export function toConference(entry: ConferenceEntry): Conference {
   conference.state = effectiveState(entry);
   conference.etag = entry.modRevision.toString(36);
   if (entry.status === "waiting") delete conference.claim;
-  if (entry.status !== "active") delete conference.dispatch;
+  if (!isPlaced(entry)) delete conference.dispatch;
+  // A claim to move it whose dispatcher is gone.
+  if (entry.status === "active" && hasMoveClaim(entry)) {
+    if (conference.supersededClaim) conference.claim = conference.supersededClaim;
+    delete conference.supersededClaim;
+  }
   return conference;
 }

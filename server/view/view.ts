@@ -1,4 +1,4 @@
-import { fromBinary } from "@bufbuild/protobuf";
+import { equals, fromBinary } from "@bufbuild/protobuf";
 import BTreeModule from "sorted-btree";
 import type { Clock } from "../../common/clock.ts";
 import { createPulse, type Pulse } from "../../common/pulse.ts";
@@ -11,15 +11,23 @@ import {
 } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import { DispatchEvent_Cause } from "../../proto/gen/convoke/v1/conference_service_pb.js";
-import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
+import { type Dispatch, DispatchSchema } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import type { Dispatcher } from "../../proto/gen/convoke/v1/dispatcher_pb.js";
 import { type Server, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import type { Keys } from "../store/keys.ts";
 import type { KeyValue, StoreEvent } from "../store/store.ts";
 import { type ChangeLog, createChangeLog } from "./change-log.ts";
-import { type ConferenceEntry, readConferenceEntry, type Status } from "./conference-entry.ts";
+import {
+  type ConferenceEntry,
+  hasMoveClaim,
+  isHeld,
+  isPlaced,
+  readConferenceEntry,
+  type Status,
+} from "./conference-entry.ts";
 import { createDeal, type Deal } from "./deal.ts";
+import { type Hosting, Hostings } from "./hostings.ts";
 import { Observations } from "./observations.ts";
 import { timeKey } from "./time-key.ts";
 
@@ -35,14 +43,6 @@ export interface DispatcherEntry {
 export interface ServerEntry {
   readonly server: Server;
   readonly modRevision: bigint;
-}
-
-/** What a server hosts by its valid dispatches, and what names it. */
-export interface Hosting {
-  readonly conferences: Set<ConferenceEntry>;
-  reservedUnits: number;
-  /** All conferences whose dispatch is on this server, be it void or not. */
-  readonly named: Set<ConferenceEntry>;
 }
 
 export interface Round {
@@ -93,6 +93,10 @@ export class View {
   /** Those that are not over in order of end; those that are, in order of their last write: what time will move on. */
   readonly unfinished = new BTree<string, ConferenceEntry>();
   readonly finished = new BTree<string, ConferenceEntry>();
+  /** The servers that are being drained. */
+  readonly draining = new Set<string>();
+  /** The last revision at which a server got more room for new conferences. */
+  roomRevision = 0n;
   /** Pulses with each change of anything, and when the view begins to follow the store again. */
   readonly changed: Pulse;
   readonly dispatchLog: ChangeLog<DispatchChange>;
@@ -102,8 +106,9 @@ export class View {
   readonly #clock: Clock;
   readonly #reservations = new Map<string, bigint>();
   readonly #claims = new Map<string, Set<ConferenceEntry>>();
-  readonly #hostings = new Map<string, Hosting>();
+  readonly #hostings = new Hostings();
   readonly #taken = new Map<string, number>();
+  #movesUnderWay = 0;
   #dispatchEvents: DispatchChange[] = [];
 
   constructor(keys: Keys, clock: Clock) {
@@ -125,8 +130,18 @@ export class View {
     return this.#taken.get(dispatcherId) ?? 0;
   }
 
-  hostingOf(serverId: string): Readonly<Hosting> {
-    return this.#hostings.get(serverId) ?? NO_HOSTING;
+  hostingOf(serverId: string): Hosting {
+    return this.#hostings.of(serverId);
+  }
+
+  /** The units that all servers together have free for new conferences. */
+  get freeUnits(): number {
+    return this.#hostings.freeUnits;
+  }
+
+  /** How many conferences dispatchers hold by valid claims to move them from one server to another. */
+  get movesUnderWay(): number {
+    return this.#movesUnderWay;
   }
 
   /** The revision of the server's reservation key; 0n when it has none. */
@@ -189,6 +204,7 @@ export class View {
     }
     if (revision <= this.revision) return;
     this.revision = revision;
+    if (this.#hostings.settle()) this.roomRevision = revision;
     publish(this.dispatchLog, revision, this.#dispatchEvents, since);
     publish(this.dispatcherLog, revision, dispatcherEvents, since);
     publish(this.serverLog, revision, serverEvents, since);
@@ -201,7 +217,7 @@ export class View {
     if (before) this.#unindex(before);
     if (event.type === "delete") {
       this.conferences.delete(id);
-      if (before?.status === "active") this.#dispatchGone(before, DispatchEvent_Cause.ENDED);
+      if (before && isPlaced(before)) this.#dispatchGone(before, DispatchEvent_Cause.ENDED);
       return;
     }
     const entry = readConferenceEntry(id, event.kv);
@@ -237,14 +253,19 @@ export class View {
     if (event.type === "delete") {
       if (!before) return;
       this.servers.delete(id);
+      this.draining.delete(id);
+      this.#hostings.setServer(id, undefined);
       events.push({ type: EventType.DELETE, resource: before.server });
     } else {
       const { server } = fromBinary(ServerRecordSchema, event.kv.value);
       if (!server) return;
       this.servers.set(id, { server, modRevision: event.kv.modRevision });
+      if (server.drain) this.draining.add(id);
+      else this.draining.delete(id);
+      this.#hostings.setServer(id, server);
       events.push({ type: EventType.PUT, resource: server });
     }
-    this.#rejudge(this.#hostings.get(id)?.named);
+    this.#rejudge(this.#hostings.of(id).named);
   }
 
   #applyReservation(serverId: string, event: StoreEvent) {
@@ -279,17 +300,17 @@ export class View {
 
   #statusOf(entry: ConferenceEntry): Status {
     const { state, dispatch } = entry.conference;
+    const holder = entry.claim && this.dispatchers.get(entry.claim.dispatcherId);
+    const isClaimLive = holder !== undefined && holder.epoch === entry.claim?.dispatcherEpoch;
     if (state === Conference_State.SCHEDULED) return "waiting";
-    if (state === Conference_State.CLAIMED) {
-      const holder = entry.claim && this.dispatchers.get(entry.claim.dispatcherId);
-      return holder && holder.epoch === entry.claim?.dispatcherEpoch ? "claimed" : "waiting";
-    }
-    if (state === Conference_State.ACTIVE) {
-      const host = dispatch && this.servers.get(dispatch.serverId)?.server;
-      const alive = host?.incarnation === dispatch?.incarnation && host?.state !== Server_State.DOWN;
-      return host && alive ? "active" : "waiting";
-    }
-    return "over";
+    if (state === Conference_State.CLAIMED) return isClaimLive ? "claimed" : "waiting";
+    if (state !== Conference_State.ACTIVE) return "over";
+    const host = dispatch && this.servers.get(dispatch.serverId)?.server;
+    const isHosted =
+      host !== undefined && host.incarnation === dispatch?.incarnation && host.state !== Server_State.DOWN;
+    const isMoving = isClaimLive && hasMoveClaim(entry);
+    if (isHosted) return isMoving ? "moving" : "active";
+    return isMoving ? "claimed" : "waiting";
   }
 
   /** Looks again at conferences whose dispatcher or server has changed. Nothing is written: void is void. */
@@ -298,15 +319,16 @@ export class View {
     for (const entry of [...(entries ?? [])].sort(byStart)) {
       const status = this.#statusOf(entry);
       if (status === entry.status) continue;
-      const before = entry.status;
+      const wasPlaced = isPlaced(entry);
       this.#unindex(entry);
       entry.status = status;
       entry.waitingSinceMs = this.#clock.monotonicMs();
       this.#index(entry);
       const { dispatch } = entry.conference;
-      if (before === "active") this.#dispatchGone(entry, DispatchEvent_Cause.SERVER_LOST);
-      else if (status === "active" && dispatch)
-        this.#dispatchEvents.push({ type: EventType.PUT, dispatch, cause: DispatchEvent_Cause.PLACED });
+      if (wasPlaced === isPlaced(entry)) continue;
+      if (wasPlaced) this.#dispatchGone(entry, DispatchEvent_Cause.SERVER_LOST);
+      else if (dispatch)
+        this.#dispatchEvents.push({ type: EventType.PUT, dispatch, cause: DispatchEvent_Cause.RETURNED });
     }
   }
 
@@ -321,19 +343,13 @@ export class View {
       this.waiting.set(timeKey(entry.startMs, id), entry);
       this.deal.add({ id, isDue: entry.startMs <= this.#dueUntilMs() });
     }
-    if (status === "claimed" && claim) {
+    if (isHeld(entry) && claim) {
       const claims = this.#claims.get(claim.dispatcherId) ?? new Set();
       this.#claims.set(claim.dispatcherId, claims.add(entry));
+      if (conference.dispatch) this.#movesUnderWay += 1;
     }
-    if (conference.state === Conference_State.ACTIVE && conference.dispatch) {
-      const hosting = this.#hostings.get(conference.dispatch.serverId) ?? newHosting();
-      this.#hostings.set(conference.dispatch.serverId, hosting);
-      hosting.named.add(entry);
-      if (status === "active") {
-        hosting.conferences.add(entry);
-        hosting.reservedUnits += conference.weight;
-      }
-    }
+    if (conference.state === Conference_State.ACTIVE && conference.dispatch)
+      this.#hostings.add(entry, conference.dispatch.serverId);
     if (status !== "waiting" && claim && claim.round === this.round?.revision) {
       entry.countedFor = claim.dispatcherId;
       this.#taken.set(claim.dispatcherId, this.takenBy(claim.dispatcherId) + 1);
@@ -346,11 +362,11 @@ export class View {
     this.unfinished.delete(timeKey(entry.endMs, id));
     this.waiting.delete(timeKey(entry.startMs, id));
     const claims = claim && this.#claims.get(claim.dispatcherId);
-    if (claims?.delete(entry) && claims.size === 0) this.#claims.delete(claim?.dispatcherId ?? "");
-    const serverId = conference.dispatch?.serverId ?? "";
-    const hosting = this.#hostings.get(serverId);
-    if (hosting?.conferences.delete(entry)) hosting.reservedUnits -= conference.weight;
-    if (hosting?.named.delete(entry) && hosting.named.size === 0) this.#hostings.delete(serverId);
+    if (claims?.delete(entry)) {
+      if (claims.size === 0) this.#claims.delete(claim?.dispatcherId ?? "");
+      if (conference.dispatch) this.#movesUnderWay -= 1;
+    }
+    if (conference.dispatch) this.#hostings.remove(entry, conference.dispatch.serverId);
     if (entry.countedFor !== undefined && claim?.round === this.round?.revision) {
       this.#taken.set(entry.countedFor, this.takenBy(entry.countedFor) - 1);
     }
@@ -359,14 +375,19 @@ export class View {
 
   #noteDispatchChange(before: ConferenceEntry | undefined, after: ConferenceEntry) {
     const dispatch = after.conference.dispatch;
-    if (after.status === "active" && dispatch) {
-      const same = before?.status === "active" && before.conference.dispatch?.epoch === dispatch.epoch;
+    const standing = before && isPlaced(before) ? before.conference.dispatch : undefined;
+    if (isPlaced(after) && dispatch) {
+      const isSame = standing?.epoch === dispatch.epoch;
+      // A claim to move it changes nothing about where it is.
+      const isClaimed = before?.claim?.dispatchEpoch !== after.claim?.dispatchEpoch;
+      if (isClaimed && standing && equals(DispatchSchema, standing, dispatch)) return;
+      const placed = dispatch.moveReason ? DispatchEvent_Cause.MOVED : DispatchEvent_Cause.PLACED;
       this.#dispatchEvents.push({
         type: EventType.PUT,
         dispatch,
-        cause: same ? DispatchEvent_Cause.UPDATED : DispatchEvent_Cause.PLACED,
+        cause: isSame ? DispatchEvent_Cause.UPDATED : placed,
       });
-    } else if (before?.status === "active") {
+    } else if (before && standing) {
       const cancelled = after.conference.state === Conference_State.CANCELLED;
       this.#dispatchGone(before, cancelled ? DispatchEvent_Cause.CANCELLED : DispatchEvent_Cause.ENDED);
     }
@@ -404,11 +425,6 @@ export class View {
 }
 
 const NO_ENTRIES: ReadonlySet<ConferenceEntry> = new Set();
-const NO_HOSTING: Hosting = newHosting();
-
-function newHosting(): Hosting {
-  return { conferences: new Set(), reservedUnits: 0, named: new Set() };
-}
 
 function* itemsOf(waiting: Iterable<ConferenceEntry>, dueUntilMs: number) {
   for (const { id, startMs } of waiting) yield { id, isDue: startMs <= dueUntilMs };

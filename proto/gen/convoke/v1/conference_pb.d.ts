@@ -5,7 +5,7 @@
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { Dispatch } from "./dispatch_pb.js";
+import type { Dispatch, Dispatch_MoveReason } from "./dispatch_pb.js";
 
 /**
  * Describes the file convoke/v1/conference.proto.
@@ -213,6 +213,14 @@ export declare type Conference_Claim = Message<"convoke.v1.Conference.Claim"> & 
    * @generated from field: google.protobuf.Timestamp claim_time = 5;
    */
   claimTime?: Timestamp | undefined;
+
+  /**
+   * Why the conference is to be moved; not set for a first placement. With MOVE_REASON_DRAIN it stays where it is until
+   * it is placed elsewhere.
+   *
+   * @generated from field: convoke.v1.Dispatch.MoveReason move_reason = 6;
+   */
+  moveReason: Dispatch_MoveReason;
 };
 
 /**

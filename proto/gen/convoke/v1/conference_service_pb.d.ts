@@ -772,6 +772,13 @@ export enum DispatchEvent_Cause {
    * @generated from enum value: CAUSE_MOVED = 7;
    */
   MOVED = 7,
+
+  /**
+   * The server is up again, in the same life, before the conference was moved: the row is valid again.
+   *
+   * @generated from enum value: CAUSE_RETURNED = 8;
+   */
+  RETURNED = 8,
 }
 
 /**
