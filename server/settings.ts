@@ -1,3 +1,5 @@
+import { compileDetection, type DetectionSettings } from "../common/detection.ts";
+
 /** What decides how the control plane behaves, in units that need no second thought. */
 export interface Settings {
   /** How long a dispatch stays valid after the conference's scheduled end. */
@@ -12,6 +14,8 @@ export interface Settings {
   readonly replicaLagMs: number;
   /** How many conferences may be on their way from one server to another at a time; drains take half of it at most. */
   readonly moveBudget: number;
+  /** How failures of conference servers are found out; handed out to dispatchers and agents. */
+  readonly detection: DetectionSettings;
 }
 
 export const DEFAULT_SETTINGS: Settings = {
@@ -27,6 +31,7 @@ export const DEFAULT_SETTINGS: Settings = {
   replicaLagMs: 0,
   // A busy server's conferences in a few turns, and no more starts at once than its survivors bear.
   moveBudget: 500,
+  detection: compileDetection(),
 };
 
 /** Limits of requests, as documented in the contracts. */
@@ -41,6 +46,10 @@ export const LIMITS = {
   maxTasks: 100_000,
   tasksPerMessage: 100,
   maxDrainMs: 24 * 3_600_000,
+  maxRestartMs: 5 * 60_000,
+  minReleaseMs: 1_000,
+  maxReleaseMs: 3_600_000,
+  defaultReleaseMs: 5 * 60_000,
   maxBatch: 1_000,
   defaultPageSize: 100,
   maxPageSize: 1_000,

@@ -9,6 +9,9 @@ export type WriteKind =
   | "conference"
   | "dispatcher"
   | "server"
+  | "observation"
+  | "verdict"
+  | "brake"
   | "round"
   | "sweep";
 

@@ -13,6 +13,8 @@ import type { View } from "./view.ts";
 export interface Feed {
   /** Whether the view follows the store now. */
   readonly fresh: boolean;
+  /** Since when it does, on the monotonic clock; undefined while it does not. */
+  readonly freshSinceMs: number | undefined;
   /** Resolves once the view has everything up to the revision. Rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
   /** Resolves once the view is complete and follows the store. Rejects with the signal's reason. */
@@ -36,7 +38,7 @@ const LIST_PAGE_SIZE = 1000;
 const LONGEST_RETRY_MS = 1_000;
 
 export function createFeed({ store, keys, view, clock, logger }: FeedOptions): Feed {
-  let fresh = false;
+  let freshSinceMs: number | undefined;
 
   async function list(signal: AbortSignal) {
     const kvs: KeyValue[] = [];
@@ -63,10 +65,13 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
 
   return {
     get fresh() {
-      return fresh;
+      return freshSinceMs !== undefined;
+    },
+    get freshSinceMs() {
+      return freshSinceMs;
     },
     reached: (revision, signal) => until(() => view.revision >= revision, signal),
-    ready: (signal) => until(() => fresh, signal),
+    ready: (signal) => until(() => freshSinceMs !== undefined, signal),
     async run(signal) {
       const backoff = createBackoff({ maxMs: LONGEST_RETRY_MS });
       let listed = false;
@@ -78,14 +83,14 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
           for await (const batch of store.watch(request, signal)) {
             view.apply(batch.events, batch.revision);
             backoff.reset();
-            if (fresh) continue;
-            fresh = true;
+            if (freshSinceMs !== undefined) continue;
+            freshSinceMs = clock.monotonicMs();
             view.changed.notify();
           }
           if (!signal.aborted) throw new StoreError("unavailable", "the store ended the watch");
         } catch (err) {
           if (signal.aborted) break;
-          fresh = false;
+          freshSinceMs = undefined;
           // The store is not what the view was made from: nothing mends that but starting anew.
           if (err instanceof StoreError && err.code === "invalid") throw err;
           if (err instanceof StoreError && err.code === "compacted") {
@@ -97,7 +102,7 @@ export function createFeed({ store, keys, view, clock, logger }: FeedOptions): F
           await sleep(clock, backoff.nextMs(), signal).catch(() => {});
         }
       }
-      fresh = false;
+      freshSinceMs = undefined;
     },
   };
 }
