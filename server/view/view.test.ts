@@ -17,7 +17,7 @@ import { dueConferences, roundAccounts } from "../dispatch/round.ts";
 import { createKeys } from "../store/keys.ts";
 import type { KeyValue, StoreEvent } from "../store/store.ts";
 import type { Change } from "./change-log.ts";
-import { toConference } from "./conference-entry.ts";
+import { isHeld, isPlaced, toConference } from "./conference-entry.ts";
 import { type DispatchChange, View } from "./view.ts";
 
 const keys = createKeys();
@@ -69,9 +69,15 @@ class Model {
     this.put(keys.dispatcher(`d${dispatcher}`), toBinary(DispatcherRecordSchema, record));
   }
 
-  putServer(server: number, incarnation: number, state: Server_State) {
+  putServer(server: number, incarnation: number, state: Server_State, isDrained = false) {
     const record = create(ServerRecordSchema, {
-      server: { serverId: `s${server}`, capacity: 100, incarnation: BigInt(incarnation), state },
+      server: {
+        serverId: `s${server}`,
+        capacity: 20,
+        incarnation: BigInt(incarnation),
+        state,
+        ...(isDrained ? { cordoned: true, drain: { conferenceCount: 1 } } : {}),
+      },
     });
     this.put(keys.server(`s${server}`), toBinary(ServerRecordSchema, record));
   }
@@ -114,12 +120,13 @@ const conferenceStep = fc
     dispatcher: small,
     stale: fc.boolean(),
     inRound: fc.boolean(),
+    isMove: fc.boolean(),
     server: small,
     incarnation: fc.integer({ min: 1, max: 3 }),
     retryInMs: fc.constantFrom(0, 0, 1_000),
   })
   .map(
-    ({ id, state, weight, startInMs, dispatcher, stale, inRound, server, incarnation, retryInMs }): Step =>
+    ({ id, state, weight, startInMs, dispatcher, stale, inRound, isMove, server, incarnation, retryInMs }): Step =>
       (model) => {
         const epoch = (model.epochOf(dispatcher) ?? 1n) - (stale ? 1n : 0n);
         const round = inRound ? (model.kvs.get(keys.round)?.modRevision ?? 0n) : 0n;
@@ -140,6 +147,8 @@ const conferenceStep = fc
                     conferenceId: `c${id}`,
                     serverId: `s${server}`,
                     incarnation: BigInt(incarnation),
+                    // The claim is made by this write; one that is newer than the dispatch is to move it.
+                    epoch: isMove ? 1n : model.revision + 1n,
                   },
                 }
               : {}),
@@ -171,12 +180,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       .tuple(
         small,
         fc.integer({ min: 1, max: 3 }),
-        fc.constantFrom(Server_State.UP, Server_State.UP, Server_State.DOWN),
+        fc.constantFrom(Server_State.UP, Server_State.UP, Server_State.SUSPECT, Server_State.DOWN),
+        fc.boolean(),
       )
       .map(
-        ([id, incarnation, state]): Step =>
+        ([id, incarnation, state, isDrained]): Step =>
           (model) =>
-            model.putServer(id, incarnation, state),
+            model.putServer(id, incarnation, state, isDrained),
       ),
   },
   {
@@ -231,6 +241,9 @@ function pictureOf(view: View) {
     hosted: ids.map((id) => idsOf(view.hostingOf(`s${id}`).conferences)),
     named: ids.map((id) => idsOf(view.hostingOf(`s${id}`).named)),
     units: ids.map((id) => view.hostingOf(`s${id}`).reservedUnits),
+    freeUnits: view.freeUnits,
+    movesUnderWay: view.movesUnderWay,
+    draining: [...view.draining].sort(),
     reservations: ids.map((id) => view.reservationRevision(`s${id}`)),
     due: [...dueConferences(view, START_MS, 60_000)].map(({ id }) => id),
     accounts: roundAccounts(view, START_MS, 60_000),
@@ -244,24 +257,34 @@ function recount(view: View) {
   return {
     units: ids.map((id) =>
       entries
-        .filter(({ status, conference }) => status === "active" && conference.dispatch?.serverId === `s${id}`)
+        .filter((entry) => isPlaced(entry) && entry.conference.dispatch?.serverId === `s${id}`)
         .reduce((sum, { conference }) => sum + conference.weight, 0),
     ),
     taken: ids.map(
       (id) =>
         entries.filter(
           ({ status, claim }) =>
-            (status === "claimed" || status === "active") &&
+            (status === "claimed" || status === "active" || status === "moving") &&
             claim?.dispatcherId === `d${id}` &&
             claim.round === view.round?.revision,
         ).length,
     ),
     claims: ids.map((id) =>
       entries
-        .filter(({ status, claim }) => status === "claimed" && claim?.dispatcherId === `d${id}`)
+        .filter((entry) => isHeld(entry) && entry.claim?.dispatcherId === `d${id}`)
         .map(({ id }) => id)
         .sort(),
     ),
+    movesUnderWay: entries.filter((entry) => isHeld(entry) && entry.conference.dispatch).length,
+    freeUnits: [...view.servers.values()]
+      .filter(({ server }) => server.state === Server_State.UP && !server.cordoned)
+      .reduce((sum, { server }) => {
+        const hosted = entries.filter(
+          (entry) => isPlaced(entry) && entry.conference.dispatch?.serverId === server.serverId,
+        );
+        const reserved = hosted.reduce((units, { conference }) => units + conference.weight, 0);
+        return sum + Math.max(0, server.capacity - reserved);
+      }, 0),
   };
 }
 
@@ -303,8 +326,8 @@ describe("a view", () => {
             }
             watched.apply(model.history.slice(applied), model.revision);
             applied = model.history.length;
-            const { units, taken, claims } = pictureOf(watched);
-            expect({ units, taken, claims }).toEqual(recount(watched));
+            const { units, taken, claims, movesUnderWay, freeUnits } = pictureOf(watched);
+            expect({ units, taken, claims, movesUnderWay, freeUnits }).toEqual(recount(watched));
           }
           // Old news are passed over.
           watched.apply(model.history, model.revision);
@@ -316,7 +339,7 @@ describe("a view", () => {
 
           const rows = new Map(
             [...listed.conferences.values()]
-              .filter(({ status }) => status === "active")
+              .filter(isPlaced)
               .map(({ id, conference }) => [id, conference.dispatch]),
           );
           for (const view of [watched, relisted]) {
