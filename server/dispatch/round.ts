@@ -34,7 +34,7 @@ export interface Account {
  */
 export function* dueConferences(view: View, nowMs: number, windowMs: number): Generator<ConferenceEntry> {
   const horizon = timeKeyAfter(nowMs + windowMs);
-  let freeUnits = view.freeUnits;
+  let freeUnits = view.freeUnits - view.heldUnits;
   for (const [key, entry] of view.waiting.entries()) {
     if (key > horizon) return;
     // What is over can no longer be placed, and what was released waits for its turn.

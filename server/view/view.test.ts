@@ -126,7 +126,19 @@ const conferenceStep = fc
     retryInMs: fc.constantFrom(0, 0, 1_000),
   })
   .map(
-    ({ id, state, weight, startInMs, dispatcher, stale, inRound, isMove, server, incarnation, retryInMs }): Step =>
+    ({
+      id,
+      state,
+      weight,
+      startInMs,
+      dispatcher,
+      stale,
+      inRound,
+      isMove,
+      server,
+      incarnation,
+      retryInMs,
+    }): Step =>
       (model) => {
         const epoch = (model.epochOf(dispatcher) ?? 1n) - (stale ? 1n : 0n);
         const round = inRound ? (model.kvs.get(keys.round)?.modRevision ?? 0n) : 0n;
@@ -243,6 +255,7 @@ function pictureOf(view: View) {
     units: ids.map((id) => view.hostingOf(`s${id}`).reservedUnits),
     freeUnits: view.freeUnits,
     movesUnderWay: view.movesUnderWay,
+    heldUnits: view.heldUnits,
     draining: [...view.draining].sort(),
     reservations: ids.map((id) => view.reservationRevision(`s${id}`)),
     due: [...dueConferences(view, START_MS, 60_000)].map(({ id }) => id),
@@ -275,6 +288,7 @@ function recount(view: View) {
         .map(({ id }) => id)
         .sort(),
     ),
+    heldUnits: entries.filter(isHeld).reduce((sum, { conference }) => sum + conference.weight, 0),
     movesUnderWay: entries.filter((entry) => isHeld(entry) && entry.conference.dispatch).length,
     freeUnits: [...view.servers.values()]
       .filter(({ server }) => server.state === Server_State.UP && !server.cordoned)
@@ -326,8 +340,8 @@ describe("a view", () => {
             }
             watched.apply(model.history.slice(applied), model.revision);
             applied = model.history.length;
-            const { units, taken, claims, movesUnderWay, freeUnits } = pictureOf(watched);
-            expect({ units, taken, claims, movesUnderWay, freeUnits }).toEqual(recount(watched));
+            const { units, taken, claims, movesUnderWay, heldUnits, freeUnits } = pictureOf(watched);
+            expect({ units, taken, claims, movesUnderWay, heldUnits, freeUnits }).toEqual(recount(watched));
           }
           // Old news are passed over.
           watched.apply(model.history, model.revision);

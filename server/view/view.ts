@@ -109,6 +109,7 @@ export class View {
   readonly #hostings = new Hostings();
   readonly #taken = new Map<string, number>();
   #movesUnderWay = 0;
+  #heldUnits = 0;
   #dispatchEvents: DispatchChange[] = [];
 
   constructor(keys: Keys, clock: Clock) {
@@ -134,9 +135,14 @@ export class View {
     return this.#hostings.of(serverId);
   }
 
-  /** The units that all servers together have free for new conferences. */
+  /** The units that all servers together have free for new conferences, whatever is on its way to them. */
   get freeUnits(): number {
     return this.#hostings.freeUnits;
+  }
+
+  /** The units of what dispatchers hold by valid claims and have yet to place. */
+  get heldUnits(): number {
+    return this.#heldUnits;
   }
 
   /** How many conferences dispatchers hold by valid claims to move them from one server to another. */
@@ -346,6 +352,7 @@ export class View {
     if (isHeld(entry) && claim) {
       const claims = this.#claims.get(claim.dispatcherId) ?? new Set();
       this.#claims.set(claim.dispatcherId, claims.add(entry));
+      this.#heldUnits += conference.weight;
       if (conference.dispatch) this.#movesUnderWay += 1;
     }
     if (conference.state === Conference_State.ACTIVE && conference.dispatch)
@@ -364,6 +371,7 @@ export class View {
     const claims = claim && this.#claims.get(claim.dispatcherId);
     if (claims?.delete(entry)) {
       if (claims.size === 0) this.#claims.delete(claim?.dispatcherId ?? "");
+      this.#heldUnits -= conference.weight;
       if (conference.dispatch) this.#movesUnderWay -= 1;
     }
     if (conference.dispatch) this.#hostings.remove(entry, conference.dispatch.serverId);
