@@ -148,7 +148,10 @@ export function isolationMs(settings: DetectionSettings): number {
 }
 
 /** How many of so many servers may fail at a time before the brake engages. One alone has nowhere to go. */
-export function brakeAllowance({ brakeFraction }: DetectionSettings, servers: number): number {
+export function brakeAllowance(
+  { brakeFraction }: Pick<DetectionSettings, "brakeFraction">,
+  servers: number,
+): number {
   return servers <= 1 ? 0 : Math.max(1, Math.floor(servers * brakeFraction + 1e-9));
 }
 

@@ -7,8 +7,11 @@ import { runTasks } from "../common/run-tasks.ts";
 import { ConferenceService } from "../proto/gen/convoke/v1/conference_service_pb.js";
 import { DispatcherService } from "../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ServerService } from "../proto/gen/convoke/v1/server_service_pb.js";
+import { readBrake } from "./operations/brake.ts";
 import type { OperationContext } from "./operations/context.ts";
 import { runLifecycle, runRoundKeeper } from "./operations/lifecycle.ts";
+import { createVerdicts, runVerdicts } from "./operations/verdicts.ts";
+import { addHealthMetrics, countVerdicts } from "./rpc/health-metrics.ts";
 import { reachingKnown } from "./rpc/known-revision.ts";
 import { addViewMetrics, countWrites } from "./rpc/metrics.ts";
 import { createConferenceService } from "./services/conference-service.ts";
@@ -59,6 +62,8 @@ export function createReplica({ store, clock, logger, prefix, settings }: Replic
     logger,
     settings: { ...DEFAULT_SETTINGS, ...settings },
   };
+  addHealthMetrics(metrics, view, () => readBrake(context));
+  const verdicts = createVerdicts(context, countVerdicts(metrics));
   const services = [
     mounted(DispatcherService, createDispatcherService(context)),
     mounted(ConferenceService, createConferenceService(context)),
@@ -79,6 +84,7 @@ export function createReplica({ store, clock, logger, prefix, settings }: Replic
         (inner) => feed.run(inner),
         (inner) => runLifecycle(context, inner),
         (inner) => runRoundKeeper(context, inner),
+        (inner) => runVerdicts(context, verdicts, inner),
       ),
   };
 }

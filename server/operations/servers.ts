@@ -4,20 +4,31 @@ import { statusError } from "../../common/rpc/status.ts";
 import { timestampFromMs } from "../../common/time.ts";
 import { ServerRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
-import { type Server, Server_State, ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
+import { type Server, ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
+import { judgeRegistration } from "../health/standing.ts";
 import type { ServerEntry, View } from "../view/view.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 
 /** Others that write the same server at the same moment are let pass this often. */
 const MAX_TRIES = 10;
 
-/** Makes a server known or tells of its changes. Another instance_id than before begins a new incarnation. */
-export function registerServer(context: OperationContext, given: Server, signal: AbortSignal) {
+/**
+ * Makes a server known or tells of its changes. Another instance_id than before begins a new incarnation.
+ * @param restartWithinMs for how long failures are its restart, which its agent announces; 0 for not at all
+ */
+export function registerServer(
+  context: OperationContext,
+  given: Server,
+  restartWithinMs: number,
+  signal: AbortSignal,
+) {
   return writeServer(
     context,
     given.serverId,
     (standing, nowMs) => {
-      const newLife = standing?.server.instanceId !== given.instanceId;
+      const before = standing?.server;
+      const isNewLife = before?.instanceId !== given.instanceId;
+      const { state, health } = judgeRegistration(before, { isNewLife, restartWithinMs, nowMs });
       return create(ServerSchema, {
         serverId: given.serverId,
         agentAddress: given.agentAddress,
@@ -26,17 +37,19 @@ export function registerServer(context: OperationContext, given: Server, signal:
         labels: given.labels,
         driver: given.driver,
         instanceId: given.instanceId,
-        incarnation: (standing?.server.incarnation ?? 0n) + (newLife ? 1n : 0n),
-        state: newLife ? Server_State.UP : (standing?.server.state ?? Server_State.UP),
-        cordoned: standing?.server.cordoned ?? false,
-        registerTime: (newLife ? undefined : standing?.server.registerTime) ?? timestampFromMs(nowMs),
+        incarnation: (before?.incarnation ?? 0n) + (isNewLife ? 1n : 0n),
+        state,
+        cordoned: before?.cordoned ?? false,
+        registerTime: (isNewLife ? undefined : before?.registerTime) ?? timestampFromMs(nowMs),
+        ...(health ? { health } : {}),
+        ...(before?.drain ? { drain: before.drain } : {}),
       });
     },
     signal,
   );
 }
 
-/** Closes a server to new conferences, or opens it again. */
+/** Closes a server to new conferences, or opens it again, which also ends its drain. */
 export function setCordoned(
   context: OperationContext,
   serverId: string,
@@ -46,7 +59,11 @@ export function setCordoned(
   return writeServer(
     context,
     serverId,
-    () => Object.assign(clone(ServerSchema, requireServer(context, serverId).server), { cordoned }),
+    () => {
+      const server = clone(ServerSchema, requireServer(context, serverId).server);
+      if (!cordoned) delete server.drain;
+      return Object.assign(server, { cordoned });
+    },
     signal,
   );
 }
@@ -80,6 +97,7 @@ export async function removeServer(context: OperationContext, serverId: string, 
   throw contention(`server ${serverId}`);
 }
 
+/** Writes a server on the condition that it is still as it was decided on; what changes nothing is not written. */
 export async function writeServer(
   context: OperationContext,
   serverId: string,
@@ -126,9 +144,11 @@ export function requireServer({ view }: OperationContext, serverId: string): Ser
 
 /** The server as callers see it, with what it hosts now. */
 export function toServer(view: View, { server }: Pick<ServerEntry, "server">): Server {
-  const hosting = view.hostingOf(server.serverId);
-  return Object.assign(clone(ServerSchema, server), {
-    reservedUnits: hosting.reservedUnits,
-    conferenceCount: hosting.conferences.size,
+  const { reservedUnits, conferences } = view.hostingOf(server.serverId);
+  const shown = Object.assign(clone(ServerSchema, server), {
+    reservedUnits,
+    conferenceCount: conferences.size,
   });
+  if (shown.drain) shown.drain.done = conferences.size === 0;
+  return shown;
 }

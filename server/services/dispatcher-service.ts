@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
+import { toDetection } from "../../common/detection.ts";
 import { createValidator, type Validator } from "../../common/rpc/validator.ts";
 import { type Duration, durationFromMs } from "../../common/time.ts";
 import {
@@ -15,22 +16,17 @@ import { isRoundCurrent, roundAccounts } from "../dispatch/round.ts";
 import { createClaims } from "../operations/claims.ts";
 import { createCommits } from "../operations/commits.ts";
 import type { OperationContext } from "../operations/context.ts";
-import {
-  deregister,
-  heartbeat,
-  register,
-  requireEpoch,
-  requireRegistered,
-} from "../operations/registrations.ts";
+import { reportObservations } from "../operations/observations.ts";
+import { deregister, heartbeat, register, requireRegistered } from "../operations/registrations.ts";
 import { releaseTasks } from "../operations/releases.ts";
 import { LIMITS } from "../settings.ts";
 import { readPage, takePage } from "./pages.ts";
-import { checkRevision, notImplemented } from "./requests.ts";
+import { checkRevision } from "./requests.ts";
 import { withStoreStatus } from "./store-status.ts";
 import { serveWatch } from "./watches.ts";
 
 export function createDispatcherService(context: OperationContext): ServiceImpl<typeof DispatcherService> {
-  const { view, clock } = context;
+  const { view, clock, settings } = context;
   const claims = createClaims(context);
   const commits = createCommits(context);
 
@@ -52,6 +48,7 @@ export function createDispatcherService(context: OperationContext): ServiceImpl<
         dispatcher: registered.dispatcher,
         // Three heartbeats a time to live: two may be lost.
         heartbeatInterval: durationFromMs(Math.floor(registered.ttlMs / 3)),
+        detection: toDetection(settings.detection),
       };
     },
 
@@ -191,12 +188,14 @@ export function createDispatcherService(context: OperationContext): ServiceImpl<
     async reportObservations(request, { signal }) {
       const check = checkEpoch(request);
       check.size("observations", request.observations, { min: 0, max: LIMITS.maxBatch });
+      check.unique("observations", request.observations, ({ serverId }) => serverId);
       for (const [index, observation] of request.observations.entries()) {
         checkObservation(check, `observations[${index}]`, observation);
       }
+      check.text("withdraw_reason", request.withdrawReason, 256);
       check.done();
-      await requireEpoch(context, request.dispatcherId, request.epoch, signal);
-      throw notImplemented("ReportObservations");
+      await reportObservations(context, request, signal);
+      return {};
     },
   });
 }
@@ -233,6 +232,8 @@ function checkObservation(check: Validator, field: string, observation: Observat
   check.id(`${field}.server_id`, observation.serverId);
   check.epoch(`${field}.incarnation`, observation.incarnation);
   check.integer(`${field}.verdict`, observation.verdict, { min: 1, max: 3 });
+  check.integer(`${field}.in_a_row`, observation.inARow, { min: 1, max: 1000 });
+  check.text(`${field}.detail`, observation.detail, 256);
 }
 
 function checkRelease(check: Validator, field: string, release: TaskRelease) {

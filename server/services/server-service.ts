@@ -1,27 +1,38 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { parseAddress } from "../../common/address.ts";
+import { toDetection } from "../../common/detection.ts";
 import { createValidator, type Validator } from "../../common/rpc/validator.ts";
 import type { Server } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
+import { readBrake, releaseBrake } from "../operations/brake.ts";
 import type { OperationContext } from "../operations/context.ts";
+import { drainServer } from "../operations/drains.ts";
+import { listObservations } from "../operations/observations.ts";
 import { registerServer, removeServer, requireServer, setCordoned, toServer } from "../operations/servers.ts";
 import { LIMITS } from "../settings.ts";
 import { readPage, takePage } from "./pages.ts";
-import { checkRevision, notImplemented, readId } from "./requests.ts";
+import { checkRevision, readId } from "./requests.ts";
 import { withStoreStatus } from "./store-status.ts";
 import { serveWatch } from "./watches.ts";
 
 export function createServerService(context: OperationContext): ServiceImpl<typeof ServerService> {
-  const { view } = context;
+  const { view, settings } = context;
 
   return withStoreStatus({
-    async registerServer({ server }, { signal }) {
+    async registerServer({ server, restartWithin }, { signal }) {
       const check = createValidator();
       if (server) checkServer(check, server);
       else check.violation("server", "is required");
+      const restartWithinMs = check.duration("restart_within", restartWithin, {
+        minMs: 0,
+        maxMs: LIMITS.maxRestartMs,
+        fallbackMs: 0,
+      });
       check.done();
-      return server ? { server: await registerServer(context, server, signal) } : {};
+      const detection = toDetection(settings.detection);
+      if (!server) return { detection };
+      return { server: await registerServer(context, server, restartWithinMs, signal), detection };
     },
 
     async getServer(request) {
@@ -69,24 +80,35 @@ export function createServerService(context: OperationContext): ServiceImpl<type
       return { server: await setCordoned(context, readId("server_id", request.serverId), false, signal) };
     },
 
-    async drainServer(request) {
+    async drainServer(request, { signal }) {
       const check = createValidator();
       check.id("server_id", request.serverId);
-      check.duration("deadline", request.deadline, { minMs: 0, maxMs: LIMITS.maxDrainMs, fallbackMs: 0 });
+      const range = { minMs: 0, maxMs: LIMITS.maxDrainMs, fallbackMs: 0 };
+      const deadlineMs = check.duration("deadline", request.deadline, range);
       check.done();
-      throw notImplemented("DrainServer");
+      return { server: await drainServer(context, request.serverId, deadlineMs, signal) };
     },
 
-    async listObservations() {
-      throw notImplemented("ListObservations");
+    async listObservations(request) {
+      const check = createValidator();
+      check.optionalId("server_id", request.serverId);
+      check.done();
+      return { observations: listObservations(context, request.serverId), revision: view.revision };
     },
 
     async getDetection() {
-      throw notImplemented("GetDetection");
+      return { detection: toDetection(settings.detection), brake: readBrake(context) };
     },
 
-    async releaseBrake() {
-      throw notImplemented("ReleaseBrake");
+    async releaseBrake(request, { signal }) {
+      const check = createValidator();
+      const durationMs = check.duration("duration", request.duration, {
+        minMs: LIMITS.minReleaseMs,
+        maxMs: LIMITS.maxReleaseMs,
+        fallbackMs: LIMITS.defaultReleaseMs,
+      });
+      check.done();
+      return { brake: await releaseBrake(context, durationMs, signal) };
     },
 
     async removeServer(request, { signal }) {

@@ -16,6 +16,7 @@ export interface ObservationEntry {
 export interface WithdrawalEntry {
   readonly reason: string;
   readonly modRevision: bigint;
+  readonly lease: bigint;
 }
 
 /** What observers report of servers, as the store has it. Everything here lies on the lease of the observer. */
@@ -65,7 +66,8 @@ export class Observations {
       return;
     }
     const { withdrawReason } = fromBinary(ObserverRecordSchema, kv.value);
-    this.#withdrawals.set(dispatcherId, { reason: withdrawReason, modRevision: kv.modRevision });
+    const { modRevision, lease } = kv;
+    this.#withdrawals.set(dispatcherId, { reason: withdrawReason, modRevision, lease });
   }
 }
 
