@@ -8,6 +8,8 @@ export interface PlaceableServer {
   readonly cordoned: boolean;
   /** Whether a start failed on it so lately that it gets a rest. */
   readonly penalised: boolean;
+  /** Whether it does not answer the probes of this dispatcher. */
+  readonly unanswering: boolean;
   /** Empty when it has none. */
   readonly region: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -30,6 +32,17 @@ export interface PlaceableTask {
   readonly avoidedLabels: Readonly<Record<string, string>>;
   /** Keys (`serverKey`) of servers that it shall not be tried on again. */
   readonly triedServers?: ReadonlySet<string>;
+  /** Planned in this order, lowest first; 0 when not set. */
+  readonly urgency?: number;
+  /** The server that it leaves. */
+  readonly leaving?: Leaving;
+}
+
+/** The server that a conference leaves. */
+export interface Leaving {
+  readonly serverId: string;
+  /** Whether it must not come back there; else it may when there is no room anywhere else. */
+  readonly forGood: boolean;
 }
 
 /** A server that passed the filters. */
@@ -84,6 +97,7 @@ export function candidatesFor(
 
 function refusalOf(task: PlaceableTask, server: PlaceableServer): string | undefined {
   if (server.state !== Server_State.UP) return STATE_REFUSALS[server.state] ?? "in an unknown state";
+  if (server.unanswering) return "does not answer this dispatcher";
   if (server.cordoned) return "cordoned";
   if (task.region !== "" && server.region !== task.region) return `not in region ${task.region}`;
   for (const [key, value] of Object.entries(task.requiredLabels)) {

@@ -28,6 +28,7 @@ describe("a dispatcher", () => {
       logger: pino({ level: "silent" }),
       client: world.clients,
       connectAgent: world.connectAgent,
+      checkPort: async () => "silent",
       clock,
       stats,
     });

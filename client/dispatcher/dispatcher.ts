@@ -1,5 +1,7 @@
 import { type Clock, systemClock } from "../../common/clock.ts";
+import type { DetectionSettings } from "../../common/detection.ts";
 import type { Logger } from "../../common/logging.ts";
+import { addProcessMetrics, createMetrics } from "../../common/metrics.ts";
 import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import {
   type AgentClient,
@@ -10,8 +12,13 @@ import {
 import type { Epoch } from "./epoch.ts";
 import { createFigures } from "./figures.ts";
 import { followServers, refreshServers } from "./follow-servers.ts";
+import { listenMetrics } from "./metrics-listener.ts";
 import { compileDispatcherOptions, type DispatcherOptions } from "./options.ts";
 import { createPipeline } from "./pipeline.ts";
+import { type CheckPort, checkPort } from "./probing/check-port.ts";
+import { createProbeMetrics } from "./probing/probe-metrics.ts";
+import { createProbing } from "./probing/probing.ts";
+import { createRegistryPicture } from "./probing/registry-picture.ts";
 import { createRegistration } from "./registration.ts";
 import { runBeside } from "./run-beside.ts";
 import { createServerTable } from "./server-table.ts";
@@ -34,13 +41,16 @@ export interface DispatcherContext {
   readonly client?: Pick<ConvokeClient, "dispatchers" | "servers">;
   /** Makes a client of the agent at an address. Default: over gRPC. */
   readonly connectAgent?: (address: string) => AgentClient;
+  /** Asks TCP whether an agent's port is open. Default: a connection to it. */
+  readonly checkPort?: CheckPort;
   /** Counted up as the work goes on. */
   readonly stats?: DispatcherStats;
 }
 
 /**
  * Runs a dispatcher: registers, takes its share each tick, places and starts the conferences, and commits them to the
- * dispatch table. When the signal aborts it finishes what it has started, gives back the rest, and deregisters. It goes
+ * dispatch table; beside that it probes the conference servers that it observes, and reports those that fail. When the
+ * signal aborts it finishes what it has started, gives back the rest, and deregisters. It goes
  * on for as long as the control plane cannot be reached, and starts over when its registration is lost.
  *
  * @throws {TypeError} when an option is not valid
@@ -52,14 +62,22 @@ export async function runDispatcher(
   signal: AbortSignal,
   context: DispatcherContext,
 ): Promise<void> {
-  const { id, endpoint, windowMs, tickMs, ttlMs, weight, labels, startRate, stopGraceMs } =
-    compileDispatcherOptions(options);
+  const compiled = compileDispatcherOptions(options);
+  const { id, endpoint, windowMs, tickMs, ttlMs, weight, labels, startRate, stopGraceMs } = compiled;
   const { clock = systemClock, connectAgent = createAgentClient, stats = createStats() } = context;
   const logger = context.logger.child({ dispatcherId: id });
   await using resources = new AsyncDisposableStack();
+  const metrics = createMetrics();
+  const probeMetrics = createProbeMetrics(metrics);
+  if (compiled.metrics !== undefined) {
+    addProcessMetrics(metrics);
+    const listener = resources.use(await listenMetrics({ address: compiled.metrics, metrics }));
+    logger.info({ metrics: listener.address }, "serving metrics");
+  }
   const { dispatchers, servers } = context.client ?? resources.use(createConvokeClient({ endpoint }));
   const table = resources.use(createServerTable({ clock, connectAgent }));
   const figures = createFigures({ read: (work) => refreshServers(table, servers, work), clock, logger });
+  const registry = createRegistryPicture({ client: dispatchers, clock, logger });
   const registration = createRegistration({
     dispatcherId: id,
     ttlMs,
@@ -70,17 +88,29 @@ export async function runDispatcher(
     logger,
   });
 
-  async function withEpoch(epoch: Epoch, stop: AbortSignal) {
+  async function withEpoch(epoch: Epoch, settings: DetectionSettings, stop: AbortSignal) {
     const common = { dispatcherId: id, epoch, client: dispatchers, clock, logger };
+    const probing = createProbing({
+      ...common,
+      settings,
+      table,
+      registry,
+      checkPort: context.checkPort ?? checkPort,
+      metrics: probeMetrics,
+    });
+    const { fails } = probing;
     const pipeline = createPipeline({
       ...common,
       table,
       figures,
+      fails,
       startRate,
       stats,
     });
     const anyServer = () =>
-      table.placeable().some(({ state, cordoned }) => state === Server_State.UP && !cordoned);
+      table
+        .placeable(fails)
+        .some(({ state, cordoned, unanswering }) => state === Server_State.UP && !cordoned && !unanswering);
     await runBeside(
       async (failed) => {
         await runTicks(
@@ -90,6 +120,7 @@ export async function runDispatcher(
         if (epoch.valid()) await pipeline.drain(stopGraceMs);
       },
       (over) => pipeline.run(over),
+      (over) => probing.run(over),
     );
   }
 
@@ -98,9 +129,10 @@ export async function runDispatcher(
     // A failure beside it stops the work as an ordinary stop does, heartbeats included, and is thrown afterwards.
     (failed) => {
       const stop = AbortSignal.any([signal, failed]);
-      return registration.run(stop, (epoch) => withEpoch(epoch, stop));
+      return registration.run(stop, (epoch, settings) => withEpoch(epoch, settings, stop));
     },
     (over) => followServers({ table, client: servers, clock, logger }, over),
+    (over) => registry.follow(over),
     (over) => logStats(stats, clock, logger, over),
   );
   logger.info({ ...stats }, "dispatcher stopped");

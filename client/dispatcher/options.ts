@@ -1,3 +1,4 @@
+import { parseAddress } from "../../common/address.ts";
 import { isId } from "../../common/rpc/validator.ts";
 import { DEFAULT_ENDPOINT } from "../transport/client.ts";
 import { type Endpoints, parseEndpoints } from "../transport/endpoints.ts";
@@ -20,12 +21,18 @@ export interface DispatcherOptions {
   readonly labels?: Readonly<Record<string, string>>;
   /** How many conferences are started a second at most, 0.1 to 1,000,000. Default no limit. */
   readonly startRate?: number;
+  /** host:port where metrics are served over HTTP. Default: nowhere. */
+  readonly metrics?: string;
   /** How long a stop waits for what is being started, 0 to 60 s. Default 5 s. */
   readonly stopGraceMs?: number;
 }
 
 /** The same with every value set. */
-export type CompiledDispatcherOptions = Readonly<Required<Omit<DispatcherOptions, "endpoint">>> & {
+export type CompiledDispatcherOptions = Readonly<
+  Required<Omit<DispatcherOptions, "endpoint" | "metrics">>
+> & {
+  /** host:port; undefined for nowhere. */
+  readonly metrics: string | undefined;
   /** host:port of each replica. */
   readonly endpoint: readonly string[];
 };
@@ -51,7 +58,7 @@ const RANGES = {
   stopGraceMs: { min: 0, max: 60_000, fallback: DEFAULT_STOP_GRACE_MS },
 };
 
-const KEYS: ReadonlySet<string> = new Set(["id", "endpoint", "labels", ...Object.keys(RANGES)]);
+const KEYS: ReadonlySet<string> = new Set(["id", "endpoint", "labels", "metrics", ...Object.keys(RANGES)]);
 
 /**
  * Checks the options once and fills in what is not set.
@@ -61,7 +68,8 @@ export function compileDispatcherOptions(options: DispatcherOptions): CompiledDi
   for (const key of Object.keys(options)) {
     if (!KEYS.has(key)) throw new TypeError(`unknown dispatcher option ${JSON.stringify(key)}`);
   }
-  const { id, endpoint = DEFAULT_ENDPOINT, labels = {} } = options;
+  const { id, endpoint = DEFAULT_ENDPOINT, labels = {}, metrics } = options;
+  if (metrics !== undefined) parseAddress(metrics);
   if (!isId(id)) {
     throw new TypeError(
       `not a dispatcher ID: ${JSON.stringify(id)}; use 1 to 63 of a-z 0-9 - . _, beginning and ending with a letter or digit`,
@@ -80,6 +88,7 @@ export function compileDispatcherOptions(options: DispatcherOptions): CompiledDi
     id,
     endpoint: Object.freeze(parseEndpoints(endpoint)),
     labels: Object.freeze({ ...labels }),
+    metrics,
     windowMs: number("windowMs"),
     tickMs: number("tickMs"),
     ttlMs: number("ttlMs"),

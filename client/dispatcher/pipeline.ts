@@ -12,13 +12,13 @@ import type { Epoch } from "./epoch.ts";
 import type { Figures } from "./figures.ts";
 import { createInHand } from "./in-hand.ts";
 import { createPacer } from "./pacer.ts";
-import { ALONE, type DispatcherPlace, planPlacements, serverKey } from "./placement.ts";
+import { ALONE, compareUrgency, type DispatcherPlace, planPlacements, serverKey } from "./placement.ts";
 import { type Release, releaseTasks } from "./release.ts";
 import { createServerLane } from "./server-lane.ts";
 import type { ServerTable } from "./server-table.ts";
 import type { DispatcherStats } from "./stats.ts";
 import { createWorkGroup } from "./work-group.ts";
-import { type Assignment, createWorkItem, type Target, type WorkItem } from "./work-item.ts";
+import { type Assignment, createWorkItem, runsMeanwhile, type Target, type WorkItem } from "./work-item.ts";
 
 /** The way of tasks under one epoch: planned, started on agents, committed to the dispatch table, or released. */
 export interface Pipeline {
@@ -43,6 +43,8 @@ export interface PipelineOptions {
   readonly client: Client<typeof DispatcherService>;
   readonly table: ServerTable;
   readonly figures: Figures;
+  /** Whether this dispatcher's own probes of a server fail. */
+  readonly fails: (serverId: string) => boolean;
   /** Starts per second; infinite for no limit. */
   readonly startRate: number;
   readonly stats: DispatcherStats;
@@ -126,7 +128,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function plan(items: readonly WorkItem[]) {
     const worn = items.filter(({ triedServers }) => triedServers.size >= MAX_SERVERS_TRIED);
     const fresh = items.filter(({ triedServers }) => triedServers.size < MAX_SERVERS_TRIED);
-    const { placed, unplaced } = planPlacements(fresh, table.placeable(), place);
+    const { placed, unplaced } = planPlacements(fresh, table.placeable(options.fails), place);
     release([
       ...worn.map((item) => releaseOf(item, `${MAX_SERVERS_TRIED} servers were tried`)),
       ...unplaced.map(({ task, reason }) => releaseOf(task, reason)),
@@ -165,7 +167,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       // Not read again in the middle of a burst unless they are wrong: they would show a part of what others place now.
       await figures.refresh(Number.POSITIVE_INFINITY, work);
       if (table.loaded) {
-        queue.sort((a, b) => b.weight - a.weight);
+        queue.sort(compareUrgency);
         plan(queue.splice(0, MAX_PLANNED_AT_ONCE));
         if (queue.length > 0) wake.resolve();
         backoff.reset();
@@ -180,7 +182,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     if (draining.signal.aborted) {
       return { task: item.task, cause: TaskRelease_Cause.SHUTTING_DOWN, message: why };
     }
-    const cause = item.failures.length > 0 ? TaskRelease_Cause.START_FAILED : TaskRelease_Cause.NO_CAPACITY;
+    // A conference that runs on where it is has not failed because another server could not start it.
+    const failed = item.failures.length > 0 && !runsMeanwhile(item.task);
+    const cause = failed ? TaskRelease_Cause.START_FAILED : TaskRelease_Cause.NO_CAPACITY;
     return { task: item.task, cause, message: [...item.failures, why].join("; ") };
   }
 
@@ -192,7 +196,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       if (draining.signal.aborted) return 0;
       const fresh = inHand.admit(tasks);
       stats.claimed += fresh.length;
-      enqueue(fresh.map(createWorkItem));
+      enqueue(fresh.map((task) => createWorkItem(task, clock.wallMs())));
       return fresh.length;
     },
     setPlace(next) {

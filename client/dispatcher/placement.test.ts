@@ -10,6 +10,7 @@ const server = (serverId: string, more: Partial<PlaceableServer> = {}): Placeabl
   state: Server_State.UP,
   cordoned: false,
   penalised: false,
+  unanswering: false,
   region: "",
   labels: {},
   capacity: 100,
@@ -41,6 +42,7 @@ const someServers = fc.uniqueArray(
     state: fc.constantFrom(Server_State.UP, Server_State.UP, Server_State.SUSPECT, Server_State.DOWN),
     cordoned: fc.boolean(),
     penalised: fc.boolean(),
+    unanswering: fc.boolean(),
     region: someRegion,
     labels: someLabels,
     capacity: fc.integer({ min: 1, max: 200 }),
@@ -121,6 +123,7 @@ describe("a plan", () => {
               one.state === Server_State.UP &&
               !one.cordoned &&
               !one.penalised &&
+              !one.unanswering &&
               (left.region === "" || left.region === one.region) &&
               Object.entries(left.requiredLabels).every(([key, value]) => one.labels[key] === value) &&
               !left.triedServers?.has(serverKey(one)) &&

@@ -36,7 +36,7 @@ export interface DispatcherPlace {
 export const ALONE: DispatcherPlace = { dispatcherCount: 1, rank: 0, total: 0, share: 0 };
 
 /**
- * Plans where tasks go, all at once and the largest first. Of the servers that pass every filter and have room, a task
+ * Plans where tasks go, all at once: the most urgent first, of these the largest. Of the servers that pass every filter and have room, a task
  * goes to the one with the lowest score: the share of its capacity that would be reserved, less or more a little for
  * preferred and avoided labels.
  *
@@ -45,8 +45,8 @@ export const ALONE: DispatcherPlace = { dispatcherCount: 1, rank: 0, total: 0, s
  * often as there are dispatchers: as if each did the same. Equal scores are settled along the ring of servers sorted by
  * ID, in which every dispatcher begins where the one before it in rank leaves off, see `ringStart`.
  *
- * Changes nothing, and gives the same plan for the same input whatever the order of `servers`; tasks of equal weight are
- * planned in the order given.
+ * Changes nothing, and gives the same plan for the same input whatever the order of `servers`; tasks of equal urgency
+ * and weight are planned in the order given.
  */
 export function planPlacements<T extends PlaceableTask>(
   tasks: readonly T[],
@@ -64,8 +64,7 @@ export function planPlacements<T extends PlaceableTask>(
     candidates.set(demand, candidatesFor(first, ring, ringStart(place, count)));
   }
   const plan: Plan<T> = { placed: [], unplaced: [] };
-  const largestFirst = [...tasks].sort((a, b) => b.weight - a.weight);
-  for (const task of largestFirst) {
+  for (const task of [...tasks].sort(compareUrgency)) {
     const group = candidates.get(demandOf(task));
     if (!group) continue;
     const { best, fitting, tried } = choose(task, group, loads);
@@ -105,13 +104,15 @@ function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) 
   let tried = 0;
   for (const { server, index, labelScore } of group.servers) {
     const load = loads[index];
-    if (!load || task.triedServers?.has(serverKey(server))) {
+    const left = server.serverId === task.leaving?.serverId;
+    if (!load || (left && task.leaving?.forGood) || task.triedServers?.has(serverKey(server))) {
       tried++;
       continue;
     }
     if (load.units + task.weight > server.capacity) continue;
     fitting++;
-    const score = (load.assumed + task.weight) / server.capacity + labelScore;
+    const score =
+      (load.assumed + task.weight) / server.capacity + labelScore + (left ? LAST_RESORT_SCORE : 0);
     // Strictly lower: of equals the first along the ring stays.
     if (!best || score < best.score - SCORE_PRECISION) best = { server, load, score };
   }
@@ -120,6 +121,17 @@ function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) 
 
 /** Two scores closer than this differ by rounding only: capacities are at most 1e9 units. */
 const SCORE_PRECISION = 1e-12;
+
+/** More than any load that others are thought to have placed: such a server is chosen only when no other fits. */
+const LAST_RESORT_SCORE = 1e6;
+
+/** The order in which tasks are planned: the most urgent first, of these the largest. */
+export function compareUrgency(
+  a: Pick<PlaceableTask, "urgency" | "weight">,
+  b: Pick<PlaceableTask, "urgency" | "weight">,
+): number {
+  return (a.urgency ?? 0) - (b.urgency ?? 0) || b.weight - a.weight;
+}
 
 /** Names one life of a server. */
 export function serverKey({
@@ -153,7 +165,7 @@ function reasonOf(task: PlaceableTask, serverCount: number, group: Candidates, t
   if (serverCount === 0) return "no conference server is registered";
   const noRoom = group.servers.length - tried;
   const parts = [...group.refused].map(([why, count]) => `${count} ${why}`);
-  if (tried > 0) parts.push(`${tried} tried before`);
+  if (tried > 0) parts.push(`${tried} tried before${task.leaving ? " or left" : ""}`);
   if (noRoom > 0) parts.push(`${noRoom} without room for ${task.weight} units`);
   return `of ${serverCount} servers: ${parts.join(", ")}`;
 }

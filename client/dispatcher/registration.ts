@@ -1,6 +1,7 @@
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { createBackoff } from "../../common/backoff.ts";
 import { type Clock, sleep } from "../../common/clock.ts";
+import { type DetectionSettings, readDetection } from "../../common/detection.ts";
 import type { Logger } from "../../common/logging.ts";
 import { durationFromMs, durationMs } from "../../common/time.ts";
 import type {
@@ -49,7 +50,17 @@ export interface Registration {
    * @throws {ConnectError} INVALID_ARGUMENT when the control plane refuses the registration as such
    * @throws whatever `withEpoch` throws while its epoch is valid
    */
-  run(stop: AbortSignal, withEpoch: (epoch: Epoch) => Promise<void>): Promise<void>;
+  run(stop: AbortSignal, withEpoch: WithEpoch): Promise<void>;
+}
+
+/** Works under an epoch; `detection` says how servers are observed under it. */
+export type WithEpoch = (epoch: Epoch, detection: DetectionSettings) => Promise<void>;
+
+/** What a registration was granted. */
+interface Granted {
+  readonly owned: OwnedEpoch;
+  readonly intervalMs: number;
+  readonly detection: DetectionSettings;
 }
 
 export interface RegistrationOptions {
@@ -88,7 +99,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     logger.debug({ registration: next.kind }, "registration changed");
   }
 
-  async function register(stop: AbortSignal): Promise<{ owned: OwnedEpoch; intervalMs: number }> {
+  async function register(stop: AbortSignal): Promise<Granted> {
     if (lost !== undefined) await assertNotReplaced(lost, stop);
     lost = undefined;
     const sentAtMs = clock.monotonicMs();
@@ -105,7 +116,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     const owned = createEpoch({ dispatcherId, epoch, ttlMs, sentAtMs, clock });
     owned.assertValid();
     logger.info({ epoch, ttlMs, heartbeatIntervalMs: intervalMs }, "registered");
-    return { owned, intervalMs };
+    return { owned, intervalMs, detection: readDetection(response.detection) };
   }
 
   /**
@@ -162,14 +173,10 @@ export function createRegistration(options: RegistrationOptions): Registration {
   }
 
   /** Resolves to true when the work is done, to false when the epoch ended under it. */
-  async function hold(
-    owned: OwnedEpoch,
-    intervalMs: number,
-    withEpoch: (epoch: Epoch) => Promise<void>,
-  ): Promise<boolean> {
+  async function hold({ owned, intervalMs, detection }: Granted, withEpoch: WithEpoch): Promise<boolean> {
     try {
       await runBeside(
-        () => withEpoch(owned),
+        () => withEpoch(owned, detection),
         (signal) => heartbeats(owned, intervalMs, AbortSignal.any([signal, owned.signal])),
       );
     } catch (err) {
@@ -199,9 +206,9 @@ export function createRegistration(options: RegistrationOptions): Registration {
         while (!stop.aborted) {
           setState({ kind: "registering" });
           try {
-            const { owned, intervalMs } = await register(stop);
-            setState({ kind: "registered", epoch: owned });
-            if (await hold(owned, intervalMs, withEpoch)) return;
+            const granted = await register(stop);
+            setState({ kind: "registered", epoch: granted.owned });
+            if (await hold(granted, withEpoch)) return;
           } catch (err) {
             if (stop.aborted && state.kind === "registering") return;
             if (state.kind !== "registering" || isFinal(err)) throw err;

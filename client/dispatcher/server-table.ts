@@ -12,10 +12,21 @@ import { createReservations, type Hold, type Reservations } from "./reservations
 export interface ServerTable extends Disposable {
   /** Whether the servers have ever been listed; before that, an empty table says nothing. */
   readonly loaded: boolean;
-  /** The servers as placement sees them now, in no particular order. */
-  placeable(): PlaceableServer[];
+  /**
+   * The servers as placement sees them now, in no particular order.
+   * @param fails whether this dispatcher's own probes of a server fail
+   */
+  placeable(fails?: (serverId: string) => boolean): PlaceableServer[];
   /** A client of the server's agent; undefined when this life of the server is not known or has no usable address. */
   agent(serverId: string, incarnation: bigint): AgentClient | undefined;
+  /** The same on a new connection: for one that is broken and waits before it connects again. */
+  renewedAgent(serverId: string, incarnation: bigint): AgentClient | undefined;
+  /** The server as the control plane has it; undefined when it is not known. */
+  get(serverId: string): Server | undefined;
+  /** The IDs of all servers. */
+  ids(): Iterable<string>;
+  /** Calls back with each server that appears, goes, or changes in state, incarnation or address; gives what ends that. */
+  onChange(listener: (serverId: string) => void): () => void;
   /** Sets units aside on this life of the server. */
   hold(serverId: string, incarnation: bigint, units: number): Hold;
   /** Gives the server a rest, longer with each failure in a row. */
@@ -63,7 +74,12 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
   const { clock, connectAgent, random = Math.random } = options;
   const entries = new Map<string, Entry>();
   const agents = createAgentPool(connectAgent);
+  const listeners = new Set<(serverId: string) => void>();
   let loaded = false;
+
+  function changed(serverId: string) {
+    for (const listener of listeners) listener(serverId);
+  }
 
   function put(server: Server, revision: bigint, figures: boolean) {
     const { serverId, incarnation, reservedUnits } = server;
@@ -76,9 +92,10 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
         penalty: createBackoff({ ...PENALTY, random }),
         restsUntilMs: 0,
       });
-      return;
+      return changed(serverId);
     }
     if (revision < entry.revision) return;
+    const before = entry.server;
     if (incarnation !== entry.server.incarnation) {
       // Another life: what was placed on the one before is void, and so is what we held against it.
       entry.reservations = createReservations(reservedUnits);
@@ -87,11 +104,17 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
     } else if (figures) entry.reservations.refresh(reservedUnits, revision);
     entry.server = server;
     entry.revision = revision;
+    const same =
+      before.incarnation === incarnation &&
+      before.state === server.state &&
+      before.agentAddress === server.agentAddress;
+    if (!same) changed(serverId);
   }
 
   function remove(serverId: string) {
     entries.delete(serverId);
     agents.drop(serverId);
+    changed(serverId);
   }
 
   const current = (serverId: string, incarnation: bigint) => {
@@ -99,11 +122,28 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
     return entry?.server.incarnation === incarnation ? entry : undefined;
   };
 
+  function agent(serverId: string, incarnation: bigint): AgentClient | undefined {
+    const entry = current(serverId, incarnation);
+    if (!entry) return undefined;
+    try {
+      return agents.get(serverId, entry.server.agentAddress);
+    } catch (err) {
+      if (err instanceof TypeError) return undefined;
+      throw err;
+    }
+  }
+
   return {
     get loaded() {
       return loaded;
     },
-    placeable() {
+    get: (serverId) => entries.get(serverId)?.server,
+    ids: () => entries.keys(),
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    placeable(fails = () => false) {
       const nowMs = clock.monotonicMs();
       return [...entries.values()].map(({ server, reservations, restsUntilMs }) => ({
         serverId: server.serverId,
@@ -111,6 +151,7 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
         state: server.state,
         cordoned: server.cordoned,
         penalised: nowMs < restsUntilMs,
+        unanswering: fails(server.serverId),
         region: server.region,
         labels: server.labels,
         capacity: server.capacity,
@@ -118,15 +159,11 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
         ownUnits: reservations.heldUnits,
       }));
     },
-    agent(serverId, incarnation) {
-      const entry = current(serverId, incarnation);
-      if (!entry) return undefined;
-      try {
-        return agents.get(serverId, entry.server.agentAddress);
-      } catch (err) {
-        if (err instanceof TypeError) return undefined;
-        throw err;
-      }
+    agent,
+    renewedAgent(serverId, incarnation) {
+      if (!current(serverId, incarnation)) return undefined;
+      agents.drop(serverId);
+      return agent(serverId, incarnation);
     },
     hold(serverId, incarnation, units) {
       const entry = current(serverId, incarnation);

@@ -69,8 +69,8 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
     return total === 0 && settling > 0;
   }
 
-  /** Gives how many tasks were new. */
-  async function fetchTasks(): Promise<number> {
+  /** Waits so long for tasks when there are none; gives how many were new. */
+  async function fetchTasks(waitMs: number): Promise<number> {
     epoch.assertValid();
     let fresh = 0;
     const request = {
@@ -78,11 +78,11 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
       epoch: epoch.epoch,
       window,
       maxTasks: MAX_IN_HAND,
-      wait: durationFromMs(tickMs),
+      wait: durationFromMs(waitMs),
     };
     for await (const { tasks } of client.fetchTasks(request, {
       signal,
-      timeoutMs: Math.ceil(tickMs) + FETCH_TIMEOUT_MS,
+      timeoutMs: Math.ceil(waitMs) + FETCH_TIMEOUT_MS,
     })) {
       fresh += pipeline.submit(tasks);
     }
@@ -101,7 +101,8 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
         if (idle) logger.warn("no conference server takes work; waiting for one");
       }
       // What is sent again comes on top of what is in hand, so that at most 1.5 times the bound is held.
-      if (ready && pipeline.size <= MAX_IN_HAND / 2 && (await fetchTasks()) > 0) restMs = 0;
+      // It waits out the whole rest: what falls due, or is lost with a server, is taken at once.
+      if (ready && pipeline.size <= MAX_IN_HAND / 2 && (await fetchTasks(restMs)) > 0) restMs = 0;
       backoff.reset();
     } catch (err) {
       if (signal.aborted || epoch.endedBy(err)) return;

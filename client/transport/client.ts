@@ -56,6 +56,8 @@ export function createConvokeClient(options: ConvokeClientOptions = {}): Convoke
 
 /** A typed client of one agent. */
 export interface AgentClient extends Client<typeof AgentService>, Disposable {
+  /** Calls back once, as soon as no connection stands; not there where there are no connections. */
+  onceDisconnected?(listener: () => void): void;
   /** Closes the channel. */
   close(): void;
 }
@@ -67,6 +69,7 @@ export function createAgentClient(
 ): AgentClient {
   const transport = createTransport(address, options);
   return Object.assign(createLeavableClient(AgentService, transport), {
+    onceDisconnected: (listener: () => void) => transport.onceDisconnected(listener),
     close: () => transport.close(),
     [Symbol.dispose]: () => transport.close(),
   });

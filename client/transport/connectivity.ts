@@ -25,6 +25,14 @@ export async function isConnected(
   }
 }
 
+/** Calls back once, as soon as no connection stands: at the next turn when that is so already. Keeps nothing alive. */
+export function onceDisconnected(client: grpc.Client, listener: () => void): void {
+  const channel = client.getChannel();
+  const { READY } = grpc.connectivityState;
+  if (channel.getConnectivityState(false) !== READY) queueMicrotask(listener);
+  else channel.watchConnectivityState(READY, Number.POSITIVE_INFINITY, () => listener());
+}
+
 function changed(
   channel: ReturnType<grpc.Client["getChannel"]>,
   state: grpc.connectivityState,

@@ -18,6 +18,7 @@ function poolOfThree(random: () => number = () => 0) {
       asked.push(address);
       return health.get(address) ?? "serving";
     },
+    onceDisconnected() {},
     close() {},
   });
   const pool = createEndpointPool({ addresses: ["a", "b", "c"], connect, clock, random });

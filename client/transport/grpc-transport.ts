@@ -19,7 +19,7 @@ import {
 import { createMethodUrl, runStreamingCall, runUnaryCall } from "@connectrpc/connect/protocol";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import * as grpc from "@grpc/grpc-js";
-import { askHealth, type Health, isConnected } from "./connectivity.ts";
+import { askHealth, type Health, isConnected, onceDisconnected } from "./connectivity.ts";
 
 /** A Connect transport over a grpc-js channel: typed clients, with the channel's reconnects and keepalive. */
 export interface GrpcTransport extends Transport {
@@ -27,6 +27,8 @@ export interface GrpcTransport extends Transport {
   connected(timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
   /** What the server says of itself within `timeoutMs`. */
   health(timeoutMs: number): Promise<Health>;
+  /** Calls back once, as soon as no connection stands. */
+  onceDisconnected(listener: () => void): void;
   /** Closes the channel; calls under way fail with CANCELLED. */
   close(): void;
 }
@@ -187,6 +189,7 @@ export function createGrpcTransport(options: GrpcTransportOptions): GrpcTranspor
 
     connected: (timeoutMs, signal) => isConnected(client, timeoutMs, signal),
     health: (timeoutMs) => askHealth(client, timeoutMs),
+    onceDisconnected: (listener) => onceDisconnected(client, listener),
 
     close() {
       client.close();

@@ -21,7 +21,7 @@ const { method: servers } = ServerService;
  * - RegisterDispatcher: a first one that arrives late would throw out the second's registration.
  * - ReportObservations: an older report must not come after a newer one.
  * - UpdateConference: with an etag the second would fail on the first's success; without, it may undo another's change.
- * - RequeueConference, DrainServer: the second fails when the first succeeded.
+ * - RequeueConference: the second fails when the first succeeded.
  */
 const REPEATABLE: ReadonlyMap<DescMethod, Rule> = new Map<DescMethod, Rule>([
   // They change nothing.
@@ -36,6 +36,8 @@ const REPEATABLE: ReadonlyMap<DescMethod, Rule> = new Map<DescMethod, Rule>([
   [servers.getServer, true],
   [servers.listServers, true],
   [servers.watchServers, true],
+  [servers.listObservations, true],
+  [servers.getDetection, true],
   // It renews the lease of one epoch, for the same time.
   [dispatchers.heartbeat, true],
   // It ends one epoch, and succeeds when that has ended.
@@ -63,6 +65,9 @@ const REPEATABLE: ReadonlyMap<DescMethod, Rule> = new Map<DescMethod, Rule>([
   // They set what is asked for, whatever it was.
   [servers.cordonServer, true],
   [servers.uncordonServer, true],
+  // The later call only begins its time a little later.
+  [servers.drainServer, true],
+  [servers.releaseBrake, true],
   // Succeeds when the server is not known.
   [servers.removeServer, true],
 ]);

@@ -7,6 +7,7 @@ import {
   type CommitDispatchesRequest,
   DispatcherService,
   type NewDispatch,
+  Observation_Verdict,
   TaskRelease_Cause,
 } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
@@ -33,6 +34,8 @@ export interface WorldServer {
   othersUnits: number;
   incarnation: bigint;
   state: Server_State;
+  /** What a probe gets; throws to fail it. */
+  keepalive: () => Promise<void> | void;
   readonly labels: Readonly<Record<string, string>>;
   /** Dispatch epochs by conference. */
   readonly hosted: Map<string, bigint>;
@@ -59,8 +62,11 @@ export function createDispatcherWorld() {
     rejectCommit: (_dispatch: NewDispatch): { reason: ErrorReason; message: string } | undefined => undefined,
     beforeFetch: async () => {},
   };
+  /** What each server was last reported as, by its ID. */
+  const reported = new Map<string, { readonly verdict: string; readonly inARow: number }>();
   let revision = 100n;
   let liveEpoch = 0n;
+  let dispatcherIds: string[] = [];
 
   const reservedOn = ({ id, incarnation, othersUnits }: WorldServer) =>
     [...conferences.values()]
@@ -121,6 +127,7 @@ export function createDispatcherWorld() {
     service(DispatcherService, {
       registerDispatcher({ dispatcherId, ttl }) {
         liveEpoch = ++revision;
+        dispatcherIds = [dispatcherId];
         calls.push("register");
         const ttlMs = ttl ? durationMs(ttl) : 5_000;
         return {
@@ -133,6 +140,25 @@ export function createDispatcherWorld() {
         return {};
       },
       listDispatchers: () => ({}),
+      async *watchDispatchers(_request, { signal }) {
+        for (let told = -1n; !signal.aborted; ) {
+          if (told < liveEpoch) {
+            told = liveEpoch;
+            const events = dispatcherIds.map((dispatcherId) => ({
+              type: EventType.PUT,
+              dispatcher: { dispatcherId },
+            }));
+            yield { revision: ++revision, events };
+          }
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+      },
+      reportObservations({ epoch, observations }) {
+        checkEpoch(epoch);
+        for (const { serverId, verdict, inARow } of observations)
+          reported.set(serverId, { verdict: Observation_Verdict[verdict], inARow });
+        return {};
+      },
       deregisterDispatcher({ epoch }) {
         calls.push("deregister");
         if (epoch === liveEpoch) liveEpoch = 0n;
@@ -215,6 +241,10 @@ export function createDispatcherWorld() {
     return createRouterTransport(({ service }) => {
       if (!server) return;
       service(AgentService, {
+        async keepalive() {
+          await server.keepalive();
+          return { serverId: server.id, incarnation: server.incarnation };
+        },
         async startConferences(request) {
           calls.push(`start ${server.id} ${request.starts.length}`);
           await server.beforeStart(request);
@@ -249,6 +279,7 @@ export function createDispatcherWorld() {
   return {
     conferences,
     servers,
+    reported,
     calls,
     hooks,
     clients: {
@@ -273,6 +304,7 @@ export function createDispatcherWorld() {
         beforeStart: () => {},
         afterStart: () => {},
         rejectStart: () => undefined,
+        keepalive: () => {},
         ...more,
       };
       servers.set(id, server);

@@ -14,6 +14,7 @@ interface DispatcherCommandOptions {
   readonly weight: number;
   readonly label?: Readonly<Record<string, string>>;
   readonly startRate?: number;
+  readonly metrics?: string;
   readonly logLevel: LogLevel;
 }
 
@@ -23,7 +24,8 @@ export function dispatcherCommand(context: CliContext): Command {
     .summary("run a dispatcher")
     .description(
       "Registers with the control plane, takes its fair share of the conferences that are due, starts them on\n" +
-        "conference servers and writes them into the dispatch table.\n" +
+        "conference servers and writes them into the dispatch table. Probes conference servers beside that, and\n" +
+        "reports those that fail to the control plane, which says how often.\n" +
         "Runs until SIGINT or SIGTERM; then finishes what it has started and gives back the rest. Waits while the\n" +
         "control plane is away, and ends when another process registers under its ID.",
     )
@@ -70,16 +72,23 @@ export function dispatcherCommand(context: CliContext): Command {
         .env("CONVOKE_START_RATE")
         .argParser(parseRate),
     )
+    .addOption(
+      new Option(
+        "--metrics <host:port>",
+        "serve /metrics and /healthz over HTTP there (default: nowhere)",
+      ).env("CONVOKE_METRICS"),
+    )
     .addOption(endpointOption())
     .addOption(logLevelOption().env("CONVOKE_LOG_LEVEL"))
     .addHelpText(
       "after",
       "\nExamples:\n" +
         "  $ convoke dispatcher --id d1\n" +
-        "  $ convoke dispatcher --id d2 --endpoint control.example.org:7400 --label zone=a --start-rate 50",
+        "  $ convoke dispatcher --id d2 --endpoint control.example.org:7400 --label zone=a --start-rate 50\n" +
+        "  $ convoke dispatcher --id d3 --metrics 127.0.0.1:9300",
     )
     .action(async (_options: unknown, command: Command) => {
-      const { id, window, tick, ttl, weight, label, startRate, logLevel } =
+      const { id, window, tick, ttl, weight, label, startRate, metrics, logLevel } =
         command.opts<DispatcherCommandOptions>();
       const options: DispatcherOptions = {
         id,
@@ -90,6 +99,7 @@ export function dispatcherCommand(context: CliContext): Command {
         weight,
         labels: label ?? labelsFromEnvironment(context.env.CONVOKE_LABELS),
         ...(startRate === undefined ? {} : { startRate }),
+        ...(metrics === undefined ? {} : { metrics }),
       };
       const [{ compileDispatcherOptions, DispatcherReplacedError, runDispatcher }, { createLogger }] =
         await Promise.all([import("../../dispatcher/dispatcher.ts"), import("../../../common/logging.ts")]);
