@@ -1,5 +1,10 @@
-import { type Conference, Conference_State } from "../../../proto/gen/convoke/v1/conference_pb.js";
+import {
+  type Conference,
+  type Conference_Claim,
+  Conference_State,
+} from "../../../proto/gen/convoke/v1/conference_pb.js";
 import type { Dispatch } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
+import type { Server } from "../../../proto/gen/convoke/v1/server_pb.js";
 import { paginate } from "../../paginate.ts";
 import { type ConvokeClient, createAgentClient } from "../../transport/client.ts";
 
@@ -8,11 +13,13 @@ export interface Readback {
   readonly conferences: readonly Conference[];
   readonly dispatches: readonly Dispatch[];
   /** What each agent hosts. */
-  readonly hosted: readonly {
-    readonly serverId: string;
-    readonly conferenceId: string;
-    readonly epoch: bigint;
-  }[];
+  readonly hosted: readonly Hosted[];
+}
+
+export interface Hosted {
+  readonly serverId: string;
+  readonly conferenceId: string;
+  readonly epoch: bigint;
 }
 
 /** The figures of a run. */
@@ -33,16 +40,29 @@ export interface Figures {
 
 const PAGE_SIZE = 1000;
 
-/** Reads everything back through the public API. */
-export async function readBack(client: ConvokeClient, signal: AbortSignal): Promise<Readback> {
+const pages = (pageToken: string) => ({ pageSize: PAGE_SIZE, pageToken });
+
+/**
+ * Reads everything back through the public API.
+ * @param gone the conference server that was killed: its agent cannot be asked
+ */
+export async function readBack(client: ConvokeClient, signal: AbortSignal, gone?: string): Promise<Readback> {
   const conferences: Conference[] = [];
-  const pages = (pageToken: string) => ({ pageSize: PAGE_SIZE, pageToken });
   for await (const conference of paginate(
     (pageToken) => client.conferences.listConferences(pages(pageToken), { signal }),
     (page) => page.conferences,
   )) {
     conferences.push(conference);
   }
+  const dispatches = await readDispatches(client, signal);
+  const { servers } = await client.servers.listServers({ pageSize: PAGE_SIZE }, { signal });
+  const reachable = servers.filter(({ serverId }) => serverId !== gone);
+  const hosted = await Promise.all(reachable.map((server) => readHosted(server, signal)));
+  return { conferences, dispatches, hosted: hosted.flat() };
+}
+
+/** All valid rows of the dispatch table. */
+async function readDispatches(client: ConvokeClient, signal: AbortSignal): Promise<Dispatch[]> {
   const dispatches: Dispatch[] = [];
   for await (const dispatch of paginate(
     (pageToken) => client.conferences.listDispatches(pages(pageToken), { signal }),
@@ -50,33 +70,36 @@ export async function readBack(client: ConvokeClient, signal: AbortSignal): Prom
   )) {
     dispatches.push(dispatch);
   }
-  const { servers } = await client.servers.listServers({ pageSize: PAGE_SIZE }, { signal });
-  const hosted = await Promise.all(
-    servers.map(async ({ serverId, agentAddress }) => {
-      using agent = createAgentClient(agentAddress);
-      const found: { serverId: string; conferenceId: string; epoch: bigint }[] = [];
-      for await (const { conferenceId, dispatchEpoch } of paginate(
-        (pageToken) => agent.listHostedConferences(pages(pageToken), { signal }),
-        (page) => page.conferences,
-      )) {
-        found.push({ serverId, conferenceId, epoch: dispatchEpoch });
-      }
-      return found;
-    }),
-  );
-  return { conferences, dispatches, hosted: hosted.flat() };
+  return dispatches;
 }
 
-/**
- * Works the figures out.
- * @param expected the IDs that were imported
- * @param dead the dispatcher that was killed
- */
-export function figuresOf(
-  readback: Readback,
-  expected: readonly string[],
-  dead: string | undefined,
-): Figures {
+/** What an agent hosts, by its own account. */
+export async function readHosted(
+  { serverId, agentAddress }: Pick<Server, "serverId" | "agentAddress">,
+  signal: AbortSignal,
+): Promise<Hosted[]> {
+  using agent = createAgentClient(agentAddress);
+  const hosted: Hosted[] = [];
+  for await (const { conferenceId, dispatchEpoch } of paginate(
+    (pageToken) => agent.listHostedConferences(pages(pageToken), { signal }),
+    (page) => page.conferences,
+  )) {
+    hosted.push({ serverId, conferenceId, epoch: dispatchEpoch });
+  }
+  return hosted;
+}
+
+export interface FiguresOptions {
+  /** The IDs that were imported. */
+  readonly expected: readonly string[];
+  /** The dispatcher that was killed. */
+  readonly dead?: string | undefined;
+  /** The conferences as they were read before: the claim behind a row that is lost is forgotten when it is moved. */
+  readonly earlier?: readonly Conference[];
+}
+
+/** Works the figures out. */
+export function figuresOf(readback: Readback, { expected, dead, earlier = [] }: FiguresOptions): Figures {
   const { conferences, dispatches, hosted } = readback;
   const rows = Map.groupBy(dispatches, ({ conferenceId }) => conferenceId);
   const rooms = Map.groupBy(hosted, ({ conferenceId }) => conferenceId);
@@ -92,7 +115,7 @@ export function figuresOf(
     active: conferences.filter(({ state }) => state === Conference_State.ACTIVE).length,
     lost: expected.filter((id) => !isInPlace(id)).length,
     duplicate_dispatches: [...new Set([...rows.keys(), ...rooms.keys()])].filter(hasMoreThanOne).length,
-    max_share_difference: maxShareDifference(conferences, dead),
+    max_share_difference: maxShareDifference([...earlier, ...conferences], dead),
     reclaimed_from_dead_dispatcher: conferences.filter(
       ({ state, supersededClaim }) =>
         state === Conference_State.ACTIVE && dead !== undefined && supersededClaim?.dispatcherId === dead,
@@ -105,8 +128,13 @@ export function figuresOf(
  * dispatcher took of each round can be counted afterwards; the dead one took part in those in which it has claims.
  */
 function maxShareDifference(conferences: readonly Conference[], dead: string | undefined): number {
-  const claims = conferences.flatMap(({ claim, supersededClaim }) => [claim, supersededClaim]);
-  const counted = claims.filter((claim) => claim !== undefined).filter(({ round }) => round > 0n);
+  const claims = new Map<string, Conference_Claim>();
+  for (const { conferenceId, claim, supersededClaim } of conferences) {
+    for (const each of [claim, supersededClaim]) {
+      if (each && each.round > 0n) claims.set(`${conferenceId}@${each.dispatchEpoch}`, each);
+    }
+  }
+  const counted = [...claims.values()];
   const everyone = new Set(counted.map(({ dispatcherId }) => dispatcherId));
   let largest = 0;
   for (const round of Map.groupBy(counted, (claim) => claim.round).values()) {

@@ -6,6 +6,8 @@ export interface LiveState {
   readonly total: number;
   readonly active: number;
   readonly dead: Set<string>;
+  /** What was done to a conference server, such as `killed`. */
+  readonly struck: Map<string, string>;
   put(conferenceId: string, dispatcherId: string, serverId: string): void;
   drop(conferenceId: string): void;
   /** Forgets all rows. */
@@ -19,6 +21,7 @@ export function createLiveState(
 ): LiveState {
   const rows = new Map<string, { dispatcherId: string; serverId: string }>();
   const dead = new Set<string>();
+  const struck = new Map<string, string>();
   const count = (key: "dispatcherId" | "serverId", id: string) => {
     let matching = 0;
     for (const row of rows.values()) if (row[key] === id) matching += 1;
@@ -28,6 +31,7 @@ export function createLiveState(
     phase: "",
     total,
     dead,
+    struck,
     get active() {
       return rows.size;
     },
@@ -45,7 +49,11 @@ export function createLiveState(
           placed: count("dispatcherId", id),
           dead: dead.has(id),
         })),
-        servers: names("s", options.servers).map((id) => ({ id, hosted: count("serverId", id) })),
+        servers: names("s", options.servers).map((id) => ({
+          id,
+          hosted: count("serverId", id),
+          struck: struck.get(id) ?? "",
+        })),
       };
     },
   };

@@ -14,6 +14,10 @@ export interface DemoProcess {
   logged(message: string, signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>;
   /** Ends it as a crash would: it gets no chance to say goodbye. Resolves once it is gone. */
   kill(): Promise<void>;
+  /** Stops it where it stands, as a machine that hangs: its connections stay open, and nothing is answered. */
+  freeze(): void;
+  /** Lets it go on. */
+  resume(): void;
 }
 
 /** The processes of one run: started together, ended together. */
@@ -88,6 +92,8 @@ export function createProcessGroup(program: Program, directory: string): Process
           child.kill("SIGKILL");
           await exited;
         },
+        freeze: () => void child.kill("SIGSTOP"),
+        resume: () => void child.kill("SIGCONT"),
       };
     },
     async [Symbol.asyncDispose]() {
@@ -106,7 +112,12 @@ interface Child {
 }
 
 async function stopped(children: readonly Child[]) {
-  for (const { process: child } of children.toReversed()) child.kill("SIGTERM");
+  for (const { process: child } of children.toReversed()) {
+    // SIGTERM asks an agent to drain, which nobody waits for here.
+    child.kill("SIGINT");
+    // One that is frozen would not hear it.
+    child.kill("SIGCONT");
+  }
   const timer = setTimeout(() => {
     for (const { process: child } of children) child.kill("SIGKILL");
   }, STOP_TIMEOUT_MS);

@@ -8,7 +8,8 @@ export interface DemoState {
   readonly active: number;
   /** In order of IDs; a dead one stays in the list. */
   readonly dispatchers: readonly { readonly id: string; readonly placed: number; readonly dead: boolean }[];
-  readonly servers: readonly { readonly id: string; readonly hosted: number }[];
+  /** In order of IDs; `struck` says what was done to one, and is empty for the others. */
+  readonly servers: readonly { readonly id: string; readonly hosted: number; readonly struck: string }[];
 }
 
 /** Shows a run: on a terminal a picture that is drawn anew, elsewhere a line now and then. */
@@ -64,7 +65,10 @@ function picture(state: DemoState): string[] {
       ({ id, placed, dead }) =>
         `  ${id.padEnd(7)} ${bar(placed, placedMost)} placed ${placed}${dead ? "  killed" : ""}`,
     ),
-    ...state.servers.map(({ id, hosted }) => `  ${id.padEnd(7)} ${bar(hosted, hostedMost)} hosts ${hosted}`),
+    ...state.servers.map(
+      ({ id, hosted, struck }) =>
+        `  ${id.padEnd(7)} ${bar(hosted, hostedMost)} hosts ${hosted}${struck ? `  ${struck}` : ""}`,
+    ),
   ];
 }
 
