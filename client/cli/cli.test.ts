@@ -58,7 +58,11 @@ describe("usage errors", () => {
     [["gte", "servers"], "(Did you mean get?)", "convoke --help"],
     [["get", "severs"], "(Did you mean servers?)", "convoke get --help"],
     [["get", "servers", "--ouput", "json"], "(Did you mean --output?)", "convoke get servers --help"],
-    [["get", "servers", "-o", "xml"], "Allowed choices are table, json, yaml", "convoke get servers --help"],
+    [
+      ["get", "servers", "-o", "xml"],
+      "Allowed choices are table, wide, json, yaml",
+      "convoke get servers --help",
+    ],
     [["get", "servers", "--endpoint", "here"], "Write host:port", "convoke --help"],
     [
       ["get", "conferences", "--state", "gone"],
@@ -114,6 +118,15 @@ describe("what a command throws becomes lines and an exit code", () => {
       ),
       4,
       "error: cannot reach the control plane at 10.0.0.1:1\n  connect ECONNREFUSED 10.0.0.1:1\nhint: is `convoke serve` running there? Name another with --endpoint or CONVOKE_ENDPOINT\n",
+    ],
+    [
+      "a port of HTTP/1.1",
+      new ConnectError(
+        "No connection established. Last error: Protocol error (2030-01-01T00:00:00.000Z). Resolution note: ",
+        Code.Unavailable,
+      ),
+      4,
+      "error: cannot reach the control plane at 10.0.0.1:1\n  Protocol error (2030-01-01T00:00:00.000Z)\nhint: something else answers there, perhaps the HTTP port (`convoke serve --http`, 7480); give the gRPC port (`--listen`, 7400)\n",
     ],
     [
       "a call that took too long",

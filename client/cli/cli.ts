@@ -1,13 +1,17 @@
 import { Command } from "commander";
 import { agentCommand } from "./commands/agent.ts";
 import { cancelCommand } from "./commands/cancel.ts";
+import { configCommand } from "./commands/config.ts";
 import { cordonCommand } from "./commands/cordon.ts";
 import { createCommand } from "./commands/create.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { dispatcherCommand } from "./commands/dispatcher.ts";
+import { drainCommand } from "./commands/drain.ts";
 import { endCommand } from "./commands/end.ts";
 import { getCommand } from "./commands/get.ts";
 import { importCommand } from "./commands/import.ts";
+import { releaseBrakeCommand } from "./commands/release-brake.ts";
+import { removeCommand } from "./commands/remove.ts";
 import { requeueCommand } from "./commands/requeue.ts";
 import { uncordonCommand } from "./commands/uncordon.ts";
 import { versionCommand } from "./commands/version.ts";
@@ -44,7 +48,7 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
         agentCommand(context),
       ],
     ],
-    ["Look:", [getCommand(context), watchCommand(context)]],
+    ["Look:", [getCommand(context), watchCommand(context), configCommand(context)]],
     [
       "Schedule:",
       [
@@ -59,7 +63,10 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
       OPERATE,
       [
         cordonCommand(context),
+        drainCommand(context),
         uncordonCommand(context),
+        removeCommand(context),
+        releaseBrakeCommand(context),
         ...extraCommands.filter((command) => command.helpGroup() === OPERATE),
       ],
     ],
@@ -115,4 +122,6 @@ Examples:
   convoke create conference standup --start +5m --duration 15m --participants 12
   convoke get conferences --state active
   convoke get dispatch standup -o json                where to join it
-  convoke watch dispatches`;
+  convoke watch dispatches
+  convoke get servers                                 which are well, which are not, and why
+  convoke drain s1 --deadline 30m                     empty a server before its maintenance`;

@@ -4,8 +4,17 @@ import { isUnavailable, reportOf } from "./errors.ts";
 import { ExitCode } from "./exit-code.ts";
 
 /**
- * Does something for each ID, one after the other, and yields the results. An ID that fails leaves the others alone;
- * only when the control plane cannot be reached are the rest not tried.
+ * So many calls are under way at once: one after the other would wait for the disk each time, and more would only wait in
+ * the control plane.
+ */
+const AT_ONCE = 16;
+
+type Outcome<T> = { readonly result: T } | { readonly error: unknown };
+
+/**
+ * Does something for each ID, several at once, and yields the results in the order of the IDs. An ID that fails leaves the
+ * others alone; only when the control plane cannot be reached are no more tried. The first goes alone, so that nothing
+ * else is tried of a control plane that is not there.
  * @throws at the end: the one failure as it came when there was one ID, else a CliError with a line for each failure,
  * which exits with `partial` when some succeeded
  */
@@ -18,23 +27,41 @@ export async function* forEachId<T>(
   const failures: string[] = [];
   let succeeded = 0;
   let exitCode: ExitCode = ExitCode.failed;
-  for (const [index, id] of ids.entries()) {
-    let result: T;
+  let unreachable = false;
+  let tried = 0;
+  let width = 1;
+  const underWay: { readonly id: string; readonly outcome: Promise<Outcome<T>> }[] = [];
+  const outcomeOf = async (id: string): Promise<Outcome<T>> => {
     try {
-      result = await call(id);
-    } catch (err) {
-      context.signal.throwIfAborted();
-      if (ids.length === 1) throw err;
-      const report = reportOf(err, endpoint);
-      failures.push(`${id}: ${report.message}`, ...report.details.map((detail) => `  ${detail}`));
-      exitCode = report.exitCode;
-      if (!isUnavailable(err)) continue;
-      const untried = ids.slice(index + 1);
-      if (untried.length > 0) failures.push(`not tried: ${untried.join(" ")}`);
-      break;
+      return { result: await call(id) };
+    } catch (error) {
+      if (isUnavailable(error)) unreachable = true;
+      return { error };
     }
-    succeeded++;
-    yield result;
+  };
+  for (;;) {
+    while (!unreachable && !context.signal.aborted && underWay.length < width && tried < ids.length) {
+      const id = ids[tried++] as string;
+      underWay.push({ id, outcome: outcomeOf(id) });
+    }
+    const next = underWay.shift();
+    if (!next) break;
+    const outcome = await next.outcome;
+    width = AT_ONCE;
+    if ("result" in outcome) {
+      succeeded++;
+      yield outcome.result;
+      continue;
+    }
+    context.signal.throwIfAborted();
+    if (ids.length === 1) throw outcome.error;
+    const report = reportOf(outcome.error, endpoint);
+    failures.push(`${next.id}: ${report.message}`, ...report.details.map((detail) => `  ${detail}`));
+    exitCode = report.exitCode;
+  }
+  if (tried < ids.length) {
+    context.signal.throwIfAborted();
+    failures.push(`not tried: ${ids.slice(tried).join(" ")}`);
   }
   if (failures.length > 0)
     throw new CliError(`${succeeded} of ${ids.length} done`, {

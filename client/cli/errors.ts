@@ -68,13 +68,17 @@ function reportOfStatus(error: ConnectError, endpoint: string): ErrorReport {
   // An error with a reason of ours came from a control plane; the others come from the way there, or from something else.
   if (reason !== undefined) return report;
   switch (error.code) {
-    case Code.Unavailable:
+    case Code.Unavailable: {
+      const failure = connectFailure(error.rawMessage);
       return {
         ...report,
         message: `cannot reach the control plane at ${endpoint}`,
-        details: [connectFailure(error.rawMessage)],
-        hint: "is `convoke serve` running there? Name another with --endpoint or CONVOKE_ENDPOINT",
+        details: [failure],
+        hint: failure.startsWith(NOT_HTTP2)
+          ? "something else answers there, perhaps the HTTP port (`convoke serve --http`, 7480); give the gRPC port (`--listen`, 7400)"
+          : "is `convoke serve` running there? Name another with --endpoint or CONVOKE_ENDPOINT",
       };
+    }
     case Code.DeadlineExceeded:
       return {
         ...report,
@@ -92,6 +96,9 @@ function reportOfStatus(error: ConnectError, endpoint: string): ErrorReport {
       return report;
   }
 }
+
+/** What the system says of a peer that answers in something else than HTTP/2, as a listener of HTTP/1.1 does. */
+const NOT_HTTP2 = "Protocol error";
 
 /** What the system said, out of the sentence that grpc-js wraps it in; the whole sentence when it reads otherwise. */
 function connectFailure(message: string): string {
@@ -112,6 +119,10 @@ const HINTS: Partial<Record<ErrorReason, string>> = {
   [ErrorReason.CONFERENCE_EXISTS]:
     "choose another ID, or give the --request-id it was made with to make the call safe to repeat",
   [ErrorReason.STATE_CONFLICT]: "`convoke get conference ID` tells its state",
+  [ErrorReason.SERVER_IN_USE]:
+    "`convoke drain ID` moves what it hosts, `convoke get dispatches --server ID` lists it",
+  [ErrorReason.NOT_IMPLEMENTED]:
+    "the control plane is of another version than this command, `convoke version`",
   [ErrorReason.STORE_UNAVAILABLE]: "the control plane has lost its store; try again, and look at its log",
   [ErrorReason.SHUTTING_DOWN]: "try again in a moment",
   [ErrorReason.CONTENTION]: "try again in a moment",

@@ -34,6 +34,17 @@ export function outputOption(): Option {
     .default("table");
 }
 
+/** How things that are read are printed: a `wide` table has more columns. */
+export type GetFormat = OutputFormat | "wide";
+
+/** `-o, --output table|wide|json|yaml`, as `output`. */
+export function getOutputOption(): Option {
+  const [table, ...others] = OUTPUT_FORMATS;
+  return new Option("-o, --output <format>", "how to print the result; wide is a table with more columns")
+    .choices([table, "wide", ...others])
+    .default("table");
+}
+
 /** `--log-level`, as `logLevel`. */
 export function logLevelOption(fallback: LogLevel = "info"): Option {
   return new Option("--log-level <level>", "least severe level to log, on standard error")

@@ -12,6 +12,8 @@ export interface Resource<D extends DescMessage> {
   readonly plural: string;
   readonly schema: D;
   readonly columns: readonly Column<MessageShape<D>>[];
+  /** What a wide table has behind them. */
+  readonly wideColumns?: readonly Column<MessageShape<D>>[];
 }
 
 type Printer = Pick<CliContext, "print" | "stderr" | "clock">;

@@ -1,15 +1,20 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { Code, createRouterTransport, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createRouterTransport, type Transport } from "@connectrpc/connect";
 import { statusError } from "../../common/rpc/status.ts";
+import { durationMs, timestampFromMs } from "../../common/time.ts";
 import { Conference_State, ConferenceSchema } from "../../proto/gen/convoke/v1/conference_pb.js";
 import {
   ConferenceService,
   type CreateConferenceRequest,
   type ListConferencesRequest,
 } from "../../proto/gen/convoke/v1/conference_service_pb.js";
+import type { BrakeSchema, DetectionSchema } from "../../proto/gen/convoke/v1/detection_pb.js";
 import type { DispatchSchema } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import type { DispatcherSchema } from "../../proto/gen/convoke/v1/dispatcher_pb.js";
-import { DispatcherService } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import {
+  DispatcherService,
+  type ObservationSchema,
+} from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import type { ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
 import { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
@@ -21,6 +26,10 @@ export interface CannedControlPlaneOptions {
   readonly dispatches?: readonly MessageInitShape<typeof DispatchSchema>[];
   readonly dispatchers?: readonly MessageInitShape<typeof DispatcherSchema>[];
   readonly servers?: readonly MessageInitShape<typeof ServerSchema>[];
+  readonly observations?: readonly MessageInitShape<typeof ObservationSchema>[];
+  /** GetDetection is not served without. */
+  readonly detection?: MessageInitShape<typeof DetectionSchema>;
+  readonly brake?: MessageInitShape<typeof BrakeSchema>;
   /** Every call that changes something fails with this, when it returns an error. */
   readonly refuse?: (id: string) => Error | undefined;
 }
@@ -36,7 +45,14 @@ export interface CannedControlPlane {
 
 /** For the command line's own tests, which are about what is asked and printed; pages as the real one does. */
 export function createCannedControlPlane(options: CannedControlPlaneOptions = {}): CannedControlPlane {
-  const { conferences = [], dispatches = [], dispatchers = [], servers = [], refuse } = options;
+  const {
+    conferences = [],
+    dispatches = [],
+    dispatchers = [],
+    servers = [],
+    observations = [],
+    refuse,
+  } = options;
   const created: CreateConferenceRequest[] = [];
   const listed: ListConferencesRequest[] = [];
   const changed: string[] = [];
@@ -100,6 +116,28 @@ export function createCannedControlPlane(options: CannedControlPlaneOptions = {}
       },
       cordonServer: moveServer("cordon", true),
       uncordonServer: moveServer("uncordon", false),
+      removeServer({ serverId }) {
+        change("remove", serverId);
+        return {};
+      },
+      listObservations: ({ serverId }) => ({
+        observations: observations.filter((item) => !serverId || item.serverId === serverId),
+      }),
+      getDetection() {
+        const { detection, brake } = options;
+        if (!detection && !brake) throw new ConnectError("no such method", Code.Unimplemented);
+        return { ...(detection ? { detection } : {}), ...(brake ? { brake } : {}) };
+      },
+      releaseBrake({ duration }) {
+        change("release-brake", `${duration ? durationMs(duration) : 0} ms`);
+        return {
+          brake: {
+            ...options.brake,
+            engaged: false,
+            releasedUntil: timestampFromMs(Date.UTC(2030, 0, 1, 0, 5)),
+          },
+        };
+      },
     });
   });
   return { transport, created, listed, changed };

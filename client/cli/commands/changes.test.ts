@@ -11,8 +11,13 @@ const NOW_MS = Date.UTC(2030, 0, 1);
 
 async function run(args: string | readonly string[], refuse?: (id: string) => Error | undefined) {
   const plane = createCannedControlPlane({
-    conferences: ["a", "b", "c"].map((conferenceId) => ({ conferenceId })),
-    servers: [{ serverId: "s1" }, { serverId: "s2" }],
+    conferences: ["a", "b", "c", "c0"].map((conferenceId) => ({ conferenceId })),
+    servers: [
+      { serverId: "s1" },
+      { serverId: "s2" },
+      { serverId: "s3", conferenceCount: 163, cordoned: true, drain: { conferenceCount: 200 } },
+    ],
+    brake: { engaged: true, failingServers: 10, servers: 20, allowedServers: 6, heldServerIds: ["s1", "s2"] },
     ...(refuse ? { refuse } : {}),
   });
   const cli = createTestCliContext({ transport: plane.transport });
@@ -29,6 +34,17 @@ describe("moving things to another state", () => {
     ["requeue a", "conference/a requeued\n", ["requeue a"]],
     ["cordon server s1 s2", "server/s1 cordoned\nserver/s2 cordoned\n", ["cordon s1", "cordon s2"]],
     ["uncordon s1", "server/s1 uncordoned\n", ["uncordon s1"]],
+    [
+      "uncordon s3",
+      "server/s3 uncordoned, its drain is cancelled and 163 conferences stay\n",
+      ["uncordon s3"],
+    ],
+    ["remove server s1 s2", "server/s1 removed\nserver/s2 removed\n", ["remove s1", "remove s2"]],
+    [
+      "release-brake --for 2m",
+      "brake released until 2030-01-01T00:05:00Z; it held back s1, s2\n",
+      ["release-brake 120000 ms"],
+    ],
   ])("%s", async (args, stdout, changed) => {
     expect(await run(args)).toMatchObject({ exitCode: 0, stdout, stderr: "", changed });
   });
@@ -52,20 +68,56 @@ describe("moving things to another state", () => {
     });
   });
 
-  test("stops when the control plane is gone, and tells what was not tried", async () => {
+  test("tries no more when the control plane is gone, and tells what was not tried", async () => {
     const gone = new ConnectError("no connection", Code.Unavailable);
-    expect(await run("cancel a b c", (id) => (id === "b" ? gone : undefined))).toMatchObject({
-      exitCode: 3,
-      changed: ["cancel a", "cancel b"],
-      stderr:
-        "error: 1 of 3 done\n  b: cannot reach the control plane at 127.0.0.1:7400\n    no connection\n  not tried: c\n",
-    });
+    const ids = Array.from({ length: 40 }, (_, index) => `c${index}`);
+    const { exitCode, changed, stdout, stderr } = await run(["cancel", ...ids], (id) =>
+      id === "c0" ? undefined : gone,
+    );
+    expect({ exitCode, stdout }).toEqual({ exitCode: 3, stdout: "conference/c0 cancelled\n" });
+    expect(changed).toHaveLength(17);
+    expect(stderr).toContain(
+      "error: 1 of 40 done\n  c1: cannot reach the control plane at 127.0.0.1:7400\n    no connection\n",
+    );
+    expect(stderr).toMatch(/ {2}not tried: c17 .* c39\n$/);
     expect(await run("cancel b c", () => gone)).toMatchObject({ exitCode: 4, changed: ["cancel b"] });
   });
 
   test("needs an ID behind the kind", async () => {
     expect(await run("cancel conference")).toMatchObject({ exitCode: 2, changed: [] });
   });
+});
+
+describe("removing a server", () => {
+  test("that hosts conferences says what to do", async () => {
+    const inUse = statusError(
+      Code.FailedPrecondition,
+      ErrorReason.SERVER_IN_USE,
+      "server s1 is named by 3 dispatches",
+    );
+    expect(await run("remove s1", () => inUse)).toMatchObject({
+      exitCode: 1,
+      stderr:
+        "error: server s1 is named by 3 dispatches\nhint: `convoke drain ID` moves what it hosts, `convoke get dispatches --server ID` lists it\n",
+    });
+  });
+
+  test("that is not known succeeds, and says so to those who mistyped", async () => {
+    expect(await run("remove s9")).toMatchObject({
+      exitCode: 0,
+      stdout: "server/s9 removed\n",
+      stderr: "warning: there was no server s9\n",
+    });
+  });
+});
+
+test.each([
+  ["release-brake --for 2h", "Write a duration from 1s to 1h"],
+  ["release-brake now", "too many arguments"],
+])("%s is refused before anything is called", async (args, message) => {
+  const { exitCode, stderr, changed } = await run(args);
+  expect({ exitCode, changed }).toEqual({ exitCode: 2, changed: [] });
+  expect(stderr).toContain(message);
 });
 
 describe("create conference", () => {

@@ -14,6 +14,6 @@ export function cordonCommand(context: CliContext): Command {
     resource: async () => (await import("../resources/server.ts")).serverResource,
     call: async (client, serverId, signal) =>
       (await client.servers.cordonServer({ serverId }, { signal })).server,
-    help: "The conferences they host stay. `convoke uncordon` opens them again.",
+    help: "The conferences they host stay; `convoke drain` moves them. `convoke uncordon` opens the servers again.",
   });
 }

@@ -8,22 +8,27 @@ import type { dispatchResource } from "../resources/dispatch.ts";
 import type { dispatcherResource } from "../resources/dispatcher.ts";
 import type { serverResource } from "../resources/server.ts";
 import { CONFERENCE_STATES, SERVER_STATES, stateCollector } from "../states.ts";
+import { getBrakeCommand, getObservationsCommand } from "./get-health.ts";
 
-/** `convoke get conferences|dispatches|dispatchers|servers [ID…]`. */
+/** `convoke get conferences|dispatches|dispatchers|servers|observations|brake [ID…]`. */
 export function getCommand(context: CliContext): Command {
   return new Command("get")
-    .description("Print conferences, dispatches, dispatchers or servers")
+    .description("Print conferences, dispatches, dispatchers, servers, observations or the brake")
     .usage("[options] <kind> [ID...]")
     .addCommand(getterCommand(context, conferences(context)))
     .addCommand(getterCommand(context, dispatches))
     .addCommand(getterCommand(context, dispatchers))
     .addCommand(getterCommand(context, servers))
+    .addCommand(getObservationsCommand(context))
+    .addCommand(getBrakeCommand(context))
     .addHelpText(
       "after",
       `
 Examples:
   convoke get conferences --state active,failed --from now --until +1h
   convoke get dispatch standup-2030-01-31 -o json
+  convoke get servers -o wide
+  convoke get observations s1
   convoke get servers -o yaml`,
     );
 }
@@ -109,9 +114,10 @@ const dispatchers: Getter<typeof dispatcherResource.schema, object> = {
 
 const servers: Getter<typeof serverResource.schema, { readonly state?: string[] }> = {
   words: ["servers", "server"],
-  description: "Print the conference servers",
+  description: "Print the conference servers: their state, why and since when, and what they host",
   filters: [stateOption(SERVER_STATES)],
   resource: async () => (await import("../resources/server.ts")).serverResource,
+  note: async (client, signal) => (await import("../brake-note.ts")).readBrakeNote(client, signal),
   get: async (client, serverId, signal) => (await client.servers.getServer({ serverId }, { signal })).server,
   async *list(client, { state }, { pageSize, signal }) {
     const { Server_State } = await import("../../../proto/gen/convoke/v1/server_pb.js");

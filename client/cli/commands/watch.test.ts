@@ -1,9 +1,11 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createRouterTransport } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import {
   ConferenceService,
   DispatchEvent_Cause,
 } from "../../../proto/gen/convoke/v1/conference_service_pb.js";
+import { Dispatch_MoveReason, type DispatchSchema } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
 import { EventType } from "../../../proto/gen/convoke/v1/watch_pb.js";
 import { createTestCliContext } from "../../../test/support/cli-context.ts";
 import { createFakeClock } from "../../../test/support/fake-clock.ts";
@@ -18,7 +20,10 @@ interface Message {
 interface Event {
   readonly type: EventType;
   readonly cause: DispatchEvent_Cause;
-  readonly dispatch: { conferenceId: string; serverId: string; address: string; previousServerId?: string };
+  readonly dispatch: MessageInitShape<typeof DispatchSchema> & {
+    readonly conferenceId: string;
+    readonly serverId: string;
+  };
 }
 
 function event(conferenceId: string, serverId: string, more: Partial<Event> = {}): Event {
@@ -81,7 +86,10 @@ const MOVED = [
         revision: 13n,
         events: [
           event("standup", "s2", {
+            cause: DispatchEvent_Cause.MOVED,
             dispatch: {
+              epoch: 57n,
+              moveReason: Dispatch_MoveReason.SERVER_DOWN,
               conferenceId: "standup",
               serverId: "s2",
               address: "ws://s2/standup",
@@ -99,11 +107,11 @@ test("a line for each change, until Ctrl-C", async () => {
   expect({ exitCode, stderr }).toEqual({ exitCode: 130, stderr: "" });
   expect(`\n${stdout}`).toMatchInlineSnapshot(`
     "
-    TIME                  TYPE    CAUSE        CONFERENCE                SERVER        FROM          ADDRESS
-    2030-01-01T00:00:00Z  PUT     EXISTING     standup                   s1            -             ws://s1/standup
-    2030-01-01T00:00:00Z  DELETE  SERVER_LOST  standup                   s1            -             ws://s1/standup
-    2030-01-01T00:00:00Z  PUT     PLACED       planning                  s2            -             ws://s2/planning
-    2030-01-01T00:00:00Z  PUT     PLACED       standup                   s2            s1            ws://s2/standup
+    TIME                  TYPE    CAUSE        CONFERENCE                SERVER        FROM          WHY                EPOCH     ADDRESS
+    2030-01-01T00:00:00Z  PUT     EXISTING     standup                   s1            -             -                  0         ws://s1/standup
+    2030-01-01T00:00:00Z  DELETE  SERVER_LOST  standup                   s1            -             -                  0         ws://s1/standup
+    2030-01-01T00:00:00Z  PUT     PLACED       planning                  s2            -             -                  0         ws://s2/planning
+    2030-01-01T00:00:00Z  PUT     MOVED        standup                   s2            s1            server-down        57        ws://s2/standup
     "
   `);
 });
@@ -123,7 +131,16 @@ test("only what was asked for", async () => {
     MOVED,
     '"revision":"13"',
   );
-  expect(stdout.match(/"cause":"\w+"/g)).toEqual(['"cause":"CAUSE_SERVER_LOST"', '"cause":"CAUSE_PLACED"']);
+  expect(stdout.match(/"cause":"\w+"/g)).toEqual(['"cause":"CAUSE_SERVER_LOST"', '"cause":"CAUSE_MOVED"']);
+});
+
+test("a move is a change of the server it came from as well", async () => {
+  const { stdout } = await run("watch dispatches --server s1 -o json", MOVED, '"revision":"13"');
+  expect(stdout.match(/"cause":"\w+"/g)).toEqual([
+    '"cause":"CAUSE_EXISTING"',
+    '"cause":"CAUSE_SERVER_LOST"',
+    '"cause":"CAUSE_MOVED"',
+  ]);
 });
 
 test("a broken stream is resumed from where it was, and the break is told", async () => {
