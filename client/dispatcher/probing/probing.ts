@@ -59,6 +59,8 @@ export interface ProbingOptions {
 /** A server that this dispatcher observes. */
 interface Observed {
   server: Server;
+  /** Another number each time that the state of the server changes. */
+  spell: number;
   state: ObserverState;
   probing: boolean;
   /** The client whose connection is watched. */
@@ -80,6 +82,7 @@ export function createProbing(options: ProbingOptions): Probing {
   /** Of the observed servers that are not DOWN. */
   const tally = { probed: 0, timingOut: 0 };
   let withdrawal: string | undefined;
+  let spells = 0;
 
   const reporter = createReporter({
     ...options,
@@ -87,7 +90,10 @@ export function createProbing(options: ProbingOptions): Probing {
       const server = table.get(serverId);
       const written = reporter.written(serverId);
       const own = observed.get(serverId);
-      if (own) return dueReport({ vote: own.state.vote, ...subjectOf(own.server) }, written);
+      if (own) {
+        const { incarnation, state } = own.server;
+        return dueReport({ vote: own.state.vote, incarnation, state, spell: own.spell }, written);
+      }
       return server ? farewellReport(server.incarnation, written) : undefined;
     },
     withdrawal: () => trust.withdrawal,
@@ -139,6 +145,7 @@ export function createProbing(options: ProbingOptions): Probing {
       const reborn = server.incarnation !== own.server.incarnation;
       update(serverId, () => {
         if (reborn) own.state = afterNewIncarnation(own.state);
+        if (server.state !== own.server.state) own.spell = ++spells;
         own.server = server;
       });
       if (reborn) schedule.set(serverId, clock.monotonicMs());
@@ -146,7 +153,7 @@ export function createProbing(options: ProbingOptions): Probing {
       const nowMs = clock.monotonicMs();
       update(serverId, () => {
         const state = beginObservation(nowMs);
-        observed.set(serverId, { server, state, probing: false, watched: undefined });
+        observed.set(serverId, { server, spell: ++spells, state, probing: false, watched: undefined });
       });
       // Those that begin together are spread over an interval.
       schedule.set(serverId, nowMs + random() * settings.probeIntervalMs);
@@ -268,8 +275,4 @@ export function createProbing(options: ProbingOptions): Probing {
       if (failure) throw failure.cause;
     },
   };
-}
-
-function subjectOf({ incarnation, state }: Server) {
-  return { incarnation, state };
 }

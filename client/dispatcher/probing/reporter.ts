@@ -109,7 +109,13 @@ export function createReporter(options: ReporterOptions): Reporter {
         {
           dispatcherId,
           epoch: epoch.epoch,
-          observations: [...votes].map(([serverId, vote]) => ({ serverId, ...vote })),
+          observations: [...votes].map(([serverId, { incarnation, verdict, inARow, detail }]) => ({
+            serverId,
+            incarnation,
+            verdict,
+            inARow,
+            detail,
+          })),
           withdrawn: reason !== undefined,
           withdrawReason: reason?.slice(0, MAX_REASON_BYTES) ?? "",
         },

@@ -39,7 +39,8 @@ export function createSelfTrust(
   let lagSumMs = 0;
 
   function unwell(reason: string, nowMs: number) {
-    withdrawal = reason;
+    // The first reason stands: numbers that change with every probe would be reported with every probe.
+    withdrawal ??= reason;
     unwellAtMs = nowMs;
   }
 
