@@ -12,6 +12,7 @@ interface DemoCommandOptions {
   readonly killServer?: boolean;
   readonly freezeServer?: boolean;
   readonly store?: string;
+  readonly logs?: string;
   readonly json?: boolean;
 }
 
@@ -54,6 +55,7 @@ export function demoCommand(context: CliContext): Command {
       "--store <location>",
       "where the control plane keeps everything, for several replicas etcd://host:port (default: a directory of the run)",
     )
+    .option("--logs <directory>", "keep the logs of all processes there, with every detail")
     .option("--json", "print the figures as one JSON object, on the last line of standard output")
     .action(async ({ json, killServer, freezeServer, ...given }: DemoCommandOptions) => {
       const [{ runDemo }, { isEmbedded }, { failuresOf, summaryOf }] = await Promise.all([

@@ -34,7 +34,15 @@ export interface ProcessGroup extends AsyncDisposable {
 /** How long a process has to stop gracefully. */
 const STOP_TIMEOUT_MS = 5_000;
 
-export function createProcessGroup(program: Program, directory: string): ProcessGroup {
+/**
+ * @param directory where the logs go
+ * @param options added to the arguments of every process
+ */
+export function createProcessGroup(
+  program: Program,
+  directory: string,
+  options: readonly string[] = [],
+): ProcessGroup {
   const children: Child[] = [];
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
@@ -43,7 +51,7 @@ export function createProcessGroup(program: Program, directory: string): Process
   return {
     failed: failure.promise,
     start(name, args, kind) {
-      const child = spawn(command, [...before, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+      const child = spawn(command, [...before, ...args, ...options], { stdio: ["ignore", "ignore", "pipe"] });
       const log = createWriteStream(join(directory, `${name}.log`));
       const messages = new Map<string, Readonly<Record<string, unknown>>>();
       const listeners = new Set<() => void>();

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
@@ -26,6 +26,8 @@ export interface DemoOptions {
   readonly store?: string;
   /** Deletes what a run has kept in a store that outlives it. */
   readonly eraseStore?: (location: string) => Promise<void>;
+  /** Where the processes' logs are kept, with all details. Default: in a directory of the run, deleted when all is well. */
+  readonly logs?: string;
   /** How to run `convoke`. */
   readonly program: Program;
   readonly clock: Clock;
@@ -66,9 +68,12 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
     return { ...result, replicas, dispatchers, servers, seconds };
   } catch (err) {
     if (deadline.aborted && !signal.aborted) {
-      throw new Error(`the demo was not done within ${deadlineMs / 1000} s; the logs are in ${directory}`, {
-        cause: err,
-      });
+      throw new Error(
+        `the demo was not done within ${deadlineMs / 1000} s; the logs are in ${options.logs ?? directory}`,
+        {
+          cause: err,
+        },
+      );
     }
     throw err;
   } finally {
@@ -81,7 +86,9 @@ async function play(options: DemoOptions, directory: string, startedMs: number, 
   const view = createProgressView(options.stderr, options.isTerminal);
   const store = storeOfRun(options.store, directory);
   await using _erasing = erasing(store, options);
-  await using group = createProcessGroup(options.program, directory);
+  if (options.logs !== undefined) await mkdir(options.logs, { recursive: true });
+  const details = options.logs === undefined ? [] : ["--log-level", "debug"];
+  await using group = createProcessGroup(options.program, options.logs ?? directory, details);
   const calendar = await demoCalendar(options.conferences, clock.wallMs());
   // Conferences of equal weight, so that servers host as many each.
   const instances = blow ? calendar.map((instance) => ({ ...instance, weight: 1 })) : calendar;
