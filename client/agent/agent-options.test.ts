@@ -15,6 +15,13 @@ test("everything has a default but the ID and the capacity", () => {
     endpoint: ["127.0.0.1:7400"],
     roomsListen: "127.0.0.1:0",
     roomsAdvertise: "127.0.0.1:0",
+    roomServer: undefined,
+    isolation: "stop",
+    restartWithinMs: 30_000,
+    drainDeadlineMs: 0,
+    drainTimeoutMs: 300_000,
+    exitWhenDrained: false,
+    moveLingerMs: 2_000,
   });
 });
 

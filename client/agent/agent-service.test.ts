@@ -6,6 +6,7 @@ import { reasonOf } from "../../common/rpc/status.ts";
 import { timestampFromMs } from "../../common/time.ts";
 import { AgentService, type StartResult } from "../../proto/gen/convoke/v1/agent_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import { BadRequestSchema } from "../../proto/gen/google/rpc/error_details_pb.js";
 import { createAgentService } from "./agent-service.ts";
 import type { DriverHealth } from "./drivers/driver.ts";
@@ -19,6 +20,9 @@ let driver: LoopbackDriver;
 let health: DriverHealth;
 let incarnation: bigint;
 let renewals: number;
+let mayServe: boolean;
+/** What keepalives were taken to say. */
+let beliefs: string[];
 let agent: Client<typeof AgentService>;
 
 beforeEach(async () => {
@@ -26,6 +30,8 @@ beforeEach(async () => {
   health = { healthy: true };
   incarnation = 3n;
   renewals = 0;
+  mayServe = true;
+  beliefs = [];
   driver = Object.assign(loopback, { healthy: async () => health });
   const service = createAgentService({
     serverId: "s1",
@@ -36,6 +42,11 @@ beforeEach(async () => {
         return incarnation;
       },
       renew: () => void renewals++,
+    },
+    isolation: {
+      mayServe: () => mayServe,
+      heard: () => void beliefs.push("valid"),
+      doubt: (cause) => void beliefs.push(cause),
     },
     logger,
   });
@@ -81,7 +92,43 @@ describe("Keepalive", () => {
   });
 });
 
+describe("what a keepalive says of the dispatches of this server", () => {
+  const down = Server_State.DOWN;
+  test.each([
+    ["nothing but itself", {}, ["valid"]],
+    ["the own incarnation, up", { incarnation: 3n, serverState: Server_State.UP }, ["valid"]],
+    ["the own incarnation, suspect", { incarnation: 3n, serverState: Server_State.SUSPECT }, ["valid"]],
+    ["the own incarnation, down", { incarnation: 3n, serverState: down }, ["d1 holds the server to be down"]],
+    ["no incarnation, down", { serverState: down }, ["d1 holds the server to be down"]],
+    ["a later incarnation", { incarnation: 4n }, ["d1 knows of incarnation 4, and this is 3"]],
+    // Its sender lags: it says nothing about this life.
+    ["an earlier incarnation", { incarnation: 2n, serverState: Server_State.UP }, []],
+    ["an earlier incarnation, down", { incarnation: 2n, serverState: down }, []],
+  ])("%s", async (_, request, expected) => {
+    await agent.keepalive({ dispatcherId: "d1", ...request });
+    expect(beliefs).toEqual(expected);
+  });
+
+  test("before the server has registered, any incarnation may be its own", async () => {
+    incarnation = 0n;
+    await agent.keepalive({ dispatcherId: "d1", incarnation: 9n });
+    expect(beliefs).toEqual(["valid"]);
+  });
+});
+
 describe("StartConferences", () => {
+  test("is refused while the conferences of before are being ended (I5)", async () => {
+    mayServe = false;
+    const error = await agent
+      .startConferences({ incarnation: 3n, starts: [start("a")] })
+      .catch((err: unknown) => err);
+    expect(error).toMatchObject({ code: Code.Unavailable });
+    expect(reasonOf(error)).toBe(ErrorReason.SERVER_UNAVAILABLE);
+    expect(driver.participants("a")).toBe(0);
+    mayServe = true;
+    expect((await agent.keepalive({})).conferenceCount).toBe(0);
+  });
+
   test("gives a result for each in the order given", async () => {
     await agent.startConferences({ incarnation: 3n, starts: [start("b", 5)] });
     const { results } = await agent.startConferences({

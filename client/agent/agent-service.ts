@@ -3,7 +3,7 @@ import { Code, type ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "../../common/logging.ts";
 import { statusError } from "../../common/rpc/status.ts";
 import { createValidator } from "../../common/rpc/validator.ts";
-import { timestampFromMs } from "../../common/time.ts";
+import { timestampFromMs, timestampMs } from "../../common/time.ts";
 import {
   type AgentService,
   type HostedConference as HostedConferenceMessage,
@@ -19,6 +19,7 @@ import {
   StopResultSchema,
 } from "../../proto/gen/convoke/v1/agent_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
+import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { Driver } from "./drivers/driver.ts";
 import {
   DRIVER_PARALLELISM,
@@ -26,6 +27,7 @@ import {
   type HostedConferences,
   type StartOutcome,
 } from "./hosted.ts";
+import type { Isolation } from "./isolation.ts";
 import { mapBounded } from "./limiter.ts";
 import { decodePageToken, encodePageToken } from "./page-token.ts";
 import type { Registration } from "./registration.ts";
@@ -35,6 +37,7 @@ export interface AgentServiceOptions {
   readonly driver: Driver;
   readonly hosted: HostedConferences;
   readonly registration: Pick<Registration, "incarnation" | "renew">;
+  readonly isolation: Pick<Isolation, "mayServe" | "heard" | "doubt">;
   readonly logger: Logger;
 }
 
@@ -48,12 +51,13 @@ const RETRY_AFTER_MS = 1_000;
 
 /** The handlers of AgentService. */
 export function createAgentService(options: AgentServiceOptions): ServiceImpl<typeof AgentService> {
-  const { serverId, driver, hosted, registration, logger } = options;
+  const { serverId, driver, hosted, registration, isolation, logger } = options;
   return {
-    async keepalive({ dispatcherId }, { signal }) {
+    async keepalive({ dispatcherId, incarnation, serverState }, { signal }) {
       const check = createValidator();
       check.optionalId("dispatcher_id", dispatcherId);
       check.done();
+      noteBelief(options, dispatcherId, incarnation, serverState);
       const health = await driver.healthy(signal);
       if (!health.healthy) {
         logger.warn({ dispatcherId, reason: health.reason }, "keepalive answered as unhealthy");
@@ -76,9 +80,24 @@ export function createAgentService(options: AgentServiceOptions): ServiceImpl<ty
     async startConferences(request, { signal }) {
       validateStarts(request);
       requireIncarnation(request.incarnation, registration);
+      if (!isolation.mayServe()) {
+        throw statusError(
+          Code.Unavailable,
+          ErrorReason.SERVER_UNAVAILABLE,
+          "the server was cut off and is ending its conferences",
+          { retryAfterMs: RETRY_AFTER_MS },
+        );
+      }
       const results = await mapBounded(request.starts, DRIVER_PARALLELISM, async (start) => {
         signal.throwIfAborted();
-        return toStartResult(start.conferenceId, await hosted.start(start));
+        const { conferenceId, dispatchEpoch, weight, validUntil } = start;
+        const request = {
+          conferenceId,
+          dispatchEpoch,
+          weight,
+          ...(validUntil ? { validUntilMs: timestampMs(validUntil) } : {}),
+        };
+        return toStartResult(conferenceId, await hosted.start(request));
       });
       return create(StartConferencesResponseSchema, { results });
     },
@@ -115,6 +134,23 @@ export function createAgentService(options: AgentServiceOptions): ServiceImpl<ty
       });
     },
   };
+}
+
+/** What an observer believes of this server: that its dispatches stand, or that they are void. */
+function noteBelief(
+  { isolation, registration }: Pick<AgentServiceOptions, "isolation" | "registration">,
+  dispatcherId: string,
+  incarnation: bigint,
+  state: Server_State,
+) {
+  const own = registration.incarnation;
+  const isOwn = incarnation === 0n || own === 0n || incarnation === own;
+  const observer = dispatcherId || "an observer";
+  if (!isOwn && incarnation > own) {
+    isolation.doubt(`${observer} knows of incarnation ${incarnation}, and this is ${own}`);
+  } else if (isOwn && state === Server_State.DOWN) {
+    isolation.doubt(`${observer} holds the server to be down`);
+  } else if (isOwn) isolation.heard();
 }
 
 function validateStarts({ incarnation, starts }: StartConferencesRequest) {

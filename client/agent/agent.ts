@@ -1,19 +1,23 @@
 import { formatAddress, parseAddress } from "../../common/address.ts";
 import { type Clock, systemClock } from "../../common/clock.ts";
+import { isolationMs, readDetection } from "../../common/detection.ts";
 import type { Logger } from "../../common/logging.ts";
 import { mounted } from "../../common/rpc/grpc-adapter.ts";
 import { listenGrpc } from "../../common/rpc/grpc-listener.ts";
 import { instrumented } from "../../common/rpc/instrument.ts";
 import { runTasks } from "../../common/run-tasks.ts";
 import { AgentService } from "../../proto/gen/convoke/v1/agent_service_pb.js";
+import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import { createConvokeClient } from "../transport/client.ts";
 import { type AgentOptions, type CompiledAgentOptions, compileAgentOptions } from "./agent-options.ts";
 import { createAgentService } from "./agent-service.ts";
+import { runDrain, untilDrained } from "./drain.ts";
 import type { Driver } from "./drivers/driver.ts";
 import { createLoopbackDriver } from "./drivers/loopback.ts";
 import { createHostedConferences } from "./hosted.ts";
+import { createIsolation, type Isolation } from "./isolation.ts";
 import { runReconcile } from "./reconcile/reconcile.ts";
-import { createRegistration } from "./registration.ts";
+import { createRegistration, type Registration, type RegistrationAnswer } from "./registration.ts";
 
 export interface AgentDependencies {
   readonly logger: Logger;
@@ -21,14 +25,16 @@ export interface AgentDependencies {
   readonly clock?: Clock;
   /** Called once the agent answers calls, with the address it gives to the control plane. */
   readonly onServing?: (agentAddress: string) => void;
+  /** When it aborts, the agent drains its server, goes on serving meanwhile, and stops when that is done. */
+  readonly drain?: AbortSignal;
 }
 
 /** How long calls under way have to finish when the agent stops. */
 const STOP_GRACE_MS = 5_000;
 
 /**
- * Runs an agent until the signal aborts, then stops it in phases: no new calls, those under way finish, the registration
- * and the watch end, the driver lets go of the conference server.
+ * Runs an agent until the signal aborts, or until it is drained, then stops it in phases: no new calls, those under way
+ * finish, the registration and the watch end, the driver lets go of the conference server.
  * @throws {TypeError} when an option is wrong, before anything is started
  * @throws {Error} when an address cannot be bound, when the control plane finds the facts of the server invalid, or when
  *   the conference server's life is over
@@ -39,14 +45,53 @@ export async function runAgent(
   signal: AbortSignal,
 ): Promise<void> {
   const options = compileAgentOptions(agentOptions);
-  const { logger, clock = systemClock, onServing } = dependencies;
+  const { logger, clock = systemClock, onServing, drain } = dependencies;
   await using stack = new AsyncDisposableStack();
   const client = stack.use(createConvokeClient({ endpoint: options.endpoint }));
-  const driver = await createDriver(options, logger, clock);
+  // The driver asks what is built on top of it.
+  let isolation: Isolation | undefined;
+  const driver = await createDriver(options, () => isolation?.mayServe() ?? true, logger, clock);
   stack.defer(() => driver.close());
   const hosted = createHostedConferences({ driver, capacity: options.capacity, logger, clock });
-  const registration = createRegistration({ servers: client.servers, logger, clock });
-  const service = createAgentService({ serverId: options.id, driver, hosted, registration, logger });
+  const adoption = await driver.hosted?.(signal);
+  if (adoption) hosted.adopt(adoption.rooms);
+
+  const registration = createRegistration({
+    servers: client.servers,
+    facts: () => ({
+      serverId: options.id,
+      agentAddress,
+      capacity: options.capacity,
+      region: options.region,
+      labels: options.labels,
+      driver: driver.name,
+      instanceId: driver.instanceId,
+    }),
+    onAnswer: (answer) => noteAnswer(guard, answer),
+    logger,
+    clock,
+  });
+  const guard = createIsolation({
+    policy: options.isolation,
+    hosted,
+    ask: () => registration.renew(),
+    async endLife(s) {
+      await hosted.clear(() => driver.renew(s));
+      registration.forget();
+    },
+    logger,
+    clock,
+    ...(adoption?.leftMs === undefined ? {} : { firstMs: adoption.leftMs }),
+  });
+  isolation = guard;
+  const service = createAgentService({
+    serverId: options.id,
+    driver,
+    hosted,
+    registration,
+    isolation: guard,
+    logger,
+  });
   const listener = await listenGrpc({
     address: options.listen,
     services: [instrumented(mounted(AgentService, service), logger, clock)],
@@ -54,60 +99,114 @@ export async function runAgent(
   stack.defer(() => listener.stop(STOP_GRACE_MS));
   const advertise = parseAddress(options.advertise);
   const agentAddress = formatAddress(advertise.host, advertise.port || parseAddress(listener.address).port);
-  const facts = {
-    serverId: options.id,
-    agentAddress,
-    capacity: options.capacity,
-    region: options.region,
-    labels: options.labels,
-    driver: driver.name,
-    instanceId: driver.instanceId,
-  };
-  logger.info({ ...facts, endpoint: options.endpoint }, "agent serving");
+  const { id: serverId, endpoint } = options;
+  logger.info({ serverId, agentAddress, endpoint, adopted: hosted.count }, "agent serving");
   onServing?.(agentAddress);
+
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  signal.addEventListener("abort", end, { once: true });
+  stack.defer(() => signal.removeEventListener("abort", end));
+  if (signal.aborted) end();
+  let isDrained = false;
+  const shared = { servers: client.servers, serverId, hosted, logger, clock };
   await runTasks(
-    signal,
-    (s) => registration.run(facts, s),
+    ending.signal,
+    (s) => registration.run(s),
+    (s) => guard.run(s),
     (s) =>
       runReconcile(
         {
+          ...shared,
           conferences: client.conferences,
-          serverId: options.id,
-          hosted,
-          logger,
-          clock,
+          moveLingerMs: options.moveLingerMs,
           onConnected: () => registration.renew(),
+          onHeard: () => guard.heard(),
+          onLost: (cause) => guard.voided(cause),
         },
         s,
       ),
-    (s) => untilEnded(driver, s),
+    async (s) => {
+      if (!drain || !(await aborts(drain, s))) return;
+      isDrained = true;
+      await runDrain(
+        { ...shared, deadlineMs: options.drainDeadlineMs, timeoutMs: options.drainTimeoutMs },
+        s,
+      );
+      end();
+    },
+    async (s) => {
+      if (!options.exitWhenDrained) return;
+      await untilDrained(shared, s);
+      isDrained = true;
+      logger.info({ serverId }, "drained by an operator");
+      end();
+    },
+    async (s) => {
+      if (await aborts(driver.ended, s))
+        throw new Error("the conference server's life is over", { cause: driver.ended.reason });
+    },
   );
-  logger.info({ serverId: options.id, conferences: hosted.count }, "agent stopping");
+  if (!isDrained) await announceAbsence(options, driver, registration, logger);
+  logger.info({ serverId, conferences: hosted.count }, "agent stopping");
 }
 
 function createDriver(
   { driver, roomsListen, roomsAdvertise }: CompiledAgentOptions,
+  mayServe: () => boolean,
   logger: Logger,
   clock: Clock,
 ): Promise<Driver> {
   switch (driver) {
     case "loopback":
-      return createLoopbackDriver({ listen: roomsListen, advertise: roomsAdvertise, logger, clock });
+      return createLoopbackDriver({
+        listen: roomsListen,
+        advertise: roomsAdvertise,
+        mayServe,
+        logger,
+        clock,
+      });
   }
 }
 
-/** Resolves when the signal aborts; rejects when the conference server's life ends first. */
-async function untilEnded(driver: Driver, signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const done = () => {
-      signal.removeEventListener("abort", done);
-      driver.ended.removeEventListener("abort", done);
-      resolve();
+function noteAnswer(isolation: Isolation, answer: RegistrationAnswer) {
+  const { server, previousIncarnation, detection, sentMs } = answer;
+  if (detection) isolation.setLimit(isolationMs(readDetection(detection)));
+  if (server.state === Server_State.DOWN) isolation.voided("the control plane holds the server to be down");
+  else if (previousIncarnation !== 0n && server.incarnation !== previousIncarnation)
+    isolation.voided(`the control plane counts incarnation ${server.incarnation}`);
+  else isolation.confirmed(sentMs);
+}
+
+/** Has the control plane, and a conference server whose rooms go on without the agent, wait for its return. */
+async function announceAbsence(
+  { id: serverId, restartWithinMs }: CompiledAgentOptions,
+  driver: Driver,
+  registration: Registration,
+  logger: Logger,
+): Promise<void> {
+  if (!driver.leave || restartWithinMs === 0) return;
+  // Not the agent's own, which has aborted; each of the calls has a deadline.
+  const { signal } = new AbortController();
+  try {
+    await registration.announceRestart(restartWithinMs, signal);
+    await driver.leave(restartWithinMs, signal);
+    logger.info({ serverId, restartWithinMs }, "expected back");
+  } catch (err) {
+    logger.warn({ err, serverId }, "cannot announce the restart; conferences may be moved meanwhile");
+  }
+}
+
+/** Resolves with true when `awaited` aborts, and with false when the signal aborts first. */
+function aborts(awaited: AbortSignal, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    const settle = () => {
+      awaited.removeEventListener("abort", settle);
+      signal.removeEventListener("abort", settle);
+      resolve(!signal.aborted);
     };
-    signal.addEventListener("abort", done);
-    driver.ended.addEventListener("abort", done);
-    if (signal.aborted || driver.ended.aborted) done();
+    awaited.addEventListener("abort", settle);
+    signal.addEventListener("abort", settle);
+    if (awaited.aborted || signal.aborted) settle();
   });
-  if (!signal.aborted)
-    throw new Error("the conference server's life is over", { cause: driver.ended.reason });
 }

@@ -45,6 +45,7 @@ function createFakeDriver(
       await alone("start", conferenceId, signal, () => rooms.set(conferenceId, dispatchEpoch));
       return { address: `fake://${conferenceId}` };
     },
+    renew: async () => rooms.clear(),
     stop: (conferenceId, signal) => alone("stop", conferenceId, signal, () => rooms.delete(conferenceId)),
     participants: () => 0,
     healthy: async () => ({ healthy: true }),

@@ -1,7 +1,7 @@
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logging.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
-import type { Driver, RoomRequest } from "./drivers/driver.ts";
+import type { AdoptedRoom, Driver, RoomRequest } from "./drivers/driver.ts";
 import { createFences } from "./fences.ts";
 import { createKeyedLock, LockBusyError } from "./keyed-lock.ts";
 import { createLimiter } from "./limiter.ts";
@@ -17,6 +17,10 @@ export interface HostedConference {
   readonly startTimeMs: number;
   /** When it took on its dispatch epoch, on the monotonic clock. */
   readonly epochSinceMs: number;
+  /** Until when it may run, in milliseconds since 1970; infinite when nobody has said. */
+  readonly validUntilMs: number;
+  /** Whether an earlier agent started it: what has become of it meanwhile is to be asked. */
+  readonly adopted: boolean;
 }
 
 /** Why a conference was not started or not stopped. */
@@ -43,6 +47,15 @@ export interface HostedConferences {
    * is hosted stays until it is stopped.
    */
   fence(conferenceId: string, dispatchEpoch: bigint): void;
+  /** Takes over what an earlier agent has started; before anything else is started. */
+  adopt(rooms: readonly AdoptedRoom[]): void;
+  /** Takes on until when a conference may run, when it is hosted under this epoch. */
+  extend(conferenceId: string, dispatchEpoch: bigint, validUntilMs: number): void;
+  /**
+   * Empties all once `renew` has ended the rooms; their epochs, and those of starts under way, are fenced off. When `renew`
+   * rejects all stays as it was.
+   */
+  clear(renew: () => Promise<void>): Promise<void>;
   get(conferenceId: string): HostedConference | undefined;
   /** Up to `limit` conferences in order of their IDs, from the first after `after`. */
   page(after: string, limit: number): HostedConference[];
@@ -69,13 +82,19 @@ export const DRIVER_TIMEOUT_MS = 5_000;
 /** A conference has one dispatcher at a time, which repeats a call now and then; more waiting calls are a mistake. */
 const MAX_CALLS_PER_CONFERENCE = 32;
 
+interface Entry extends HostedConference {
+  validUntilMs: number;
+}
+
 export function createHostedConferences(options: HostedOptions): HostedConferences {
   const { driver, capacity, logger, clock } = options;
-  const hosted = new Map<string, HostedConference>();
+  const hosted = new Map<string, Entry>();
   const fences = createFences();
   const locks = createKeyedLock(MAX_CALLS_PER_CONFERENCE);
   const limiter = createLimiter(DRIVER_PARALLELISM);
   let unitsInUse = 0;
+  /** Rises with `clear`: what was begun before must not come in after. */
+  let life = 0;
 
   const callDriver = <T>(call: (signal: AbortSignal) => Promise<T>) =>
     limiter.run(async () => {
@@ -108,23 +127,27 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
       );
     }
     unitsInUse += reserved;
+    const startedInLife = life;
     try {
       const { address } = await callDriver((signal) => driver.start(request, signal));
+      if (life !== startedInLife) fences.raise(conferenceId, dispatchEpoch);
       const raised = fences.get(conferenceId);
       if (dispatchEpoch <= raised) {
         // The table has moved on while the driver was at it.
         unitsInUse -= reserved;
-        if (!current) await removeRemains(conferenceId);
+        if (!current || life !== startedInLife) await removeRemains(conferenceId);
         return stale(fencedOff(conferenceId, raised));
       }
       unitsInUse += growth - reserved;
-      const conference: HostedConference = {
+      const conference: Entry = {
         conferenceId,
         dispatchEpoch,
         address,
         weight,
         startTimeMs: current?.startTimeMs ?? clock.wallMs(),
         epochSinceMs: clock.monotonicMs(),
+        validUntilMs: request.validUntilMs ?? Number.POSITIVE_INFINITY,
+        adopted: false,
       };
       hosted.set(conferenceId, conference);
       fences.drop(conferenceId);
@@ -133,7 +156,7 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     } catch (err) {
       unitsInUse -= reserved;
       logger.warn({ err, conferenceId, dispatchEpoch }, "driver could not start the conference");
-      if (!current) await removeRemains(conferenceId);
+      if (!current || life !== startedInLife) await removeRemains(conferenceId);
       return driverFailed(`${conferenceId} could not be started`, err);
     }
   }
@@ -158,10 +181,15 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
       logger.warn({ err, conferenceId, dispatchEpoch }, "driver could not stop the conference");
       return driverFailed(`${conferenceId} could not be stopped`, err);
     }
-    hosted.delete(conferenceId);
-    unitsInUse -= current.weight;
+    forget(current);
     logger.debug({ conferenceId, dispatchEpoch: current.dispatchEpoch }, "conference stopped");
     return {};
+  }
+
+  function forget(conference: Entry) {
+    if (hosted.get(conference.conferenceId) !== conference) return;
+    hosted.delete(conference.conferenceId);
+    unitsInUse -= conference.weight;
   }
 
   return {
@@ -169,6 +197,35 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     stop: (conferenceId, dispatchEpoch) =>
       locks.run(conferenceId, () => stop(conferenceId, dispatchEpoch)).catch(refusedWhenBusy),
     fence: (conferenceId, dispatchEpoch) => fences.raise(conferenceId, dispatchEpoch),
+    adopt(rooms) {
+      for (const { conferenceId, dispatchEpoch, address, weight, startTimeMs, validUntilMs } of rooms) {
+        hosted.set(conferenceId, {
+          conferenceId,
+          dispatchEpoch,
+          address,
+          weight,
+          startTimeMs,
+          epochSinceMs: clock.monotonicMs(),
+          validUntilMs: validUntilMs ?? Number.POSITIVE_INFINITY,
+          adopted: true,
+        });
+        unitsInUse += weight;
+      }
+    },
+    extend(conferenceId, dispatchEpoch, validUntilMs) {
+      const conference = hosted.get(conferenceId);
+      if (conference?.dispatchEpoch !== dispatchEpoch || conference.validUntilMs === validUntilMs) return;
+      conference.validUntilMs = validUntilMs;
+      driver.extend?.(conferenceId, validUntilMs);
+    },
+    async clear(renew) {
+      life++;
+      await renew();
+      for (const conference of [...hosted.values()]) {
+        fences.raise(conference.conferenceId, conference.dispatchEpoch);
+        forget(conference);
+      }
+    },
     get: (conferenceId) => hosted.get(conferenceId),
     page(after, limit) {
       const ids = [...hosted.keys()].filter((id) => id > after).sort();

@@ -30,11 +30,12 @@ function setUp(answer: (attempt: number) => bigint) {
   );
   const registration = createRegistration({
     servers,
+    facts: () => facts,
     logger: pino({ level: "silent" }),
     clock,
     random: () => 0.5,
   });
-  const finished = registration.run(facts, abort.signal);
+  const finished = registration.run(abort.signal);
   return { clock, abort, requests, registration, finished };
 }
 

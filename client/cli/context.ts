@@ -22,6 +22,11 @@ export interface CliContext {
    * that stops gracefully and returns exits with 0.
    */
   readonly signal: AbortSignal;
+  /**
+   * For commands that take SIGTERM as a request to finish their work first: from now on the first SIGTERM aborts the signal
+   * returned, with an `InterruptedError`, and only SIGINT or another SIGTERM aborts `signal`.
+   */
+  deferTermination(): AbortSignal;
   /** Which of the three are terminals. */
   readonly isTty: { readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean };
   /**

@@ -9,11 +9,12 @@ const SAME_SIGNAL_MS = 500;
 
 /**
  * The context of this process. SIGINT or SIGTERM aborts its signal; another one half a second later or more ends the
- * process at once, for people who do not want to wait.
+ * process at once, for people who do not want to wait. With a deferred termination the first SIGTERM comes before that.
  */
 export function createProcessContext(): CliContext {
   const { stdout, stderr, env } = process;
   const warn = (text: string) => void stderr.write(`warning: ${text}\n`);
+  const interrupts = createInterrupts();
   let saidStale = false;
   return {
     // A getter, for opening standard input keeps a process alive that never reads it.
@@ -25,7 +26,7 @@ export function createProcessContext(): CliContext {
     env,
     clock: systemClock,
     program: [process.execPath, process.argv[1] ?? ""],
-    signal: createInterruptSignal(),
+    ...interrupts,
     isTty: { stdin: isatty(0), stdout: isatty(1), stderr: isatty(2) },
     async connect(command) {
       const [{ createConvokeClient }, { observeStaleAnswers }] = await Promise.all([
@@ -44,21 +45,32 @@ export function createProcessContext(): CliContext {
   };
 }
 
-function createInterruptSignal(): AbortSignal {
-  const abort = new AbortController();
-  let firstMs = 0;
+function createInterrupts(): Pick<CliContext, "signal" | "deferTermination"> {
+  const ending = new AbortController();
+  let deferred: AbortController | undefined;
+  let reachedMs = Number.NEGATIVE_INFINITY;
   for (const name of ["SIGINT", "SIGTERM"] as const) {
     process.on(name, () => {
       const nowMs = systemClock.monotonicMs();
-      if (!abort.signal.aborted) {
-        firstMs = nowMs;
-        abort.abort(new InterruptedError(name));
-      } else if (nowMs - firstMs >= SAME_SIGNAL_MS) {
-        process.exit(name === "SIGINT" ? ExitCode.interrupted : ExitCode.terminated);
+      const isSame = nowMs - reachedMs < SAME_SIGNAL_MS;
+      const isDraining = deferred?.signal.aborted && !ending.signal.aborted;
+      if (ending.signal.aborted) {
+        if (!isSame) process.exit(name === "SIGINT" ? ExitCode.interrupted : ExitCode.terminated);
+        return;
       }
+      if (isDraining && isSame && name === "SIGTERM") return;
+      reachedMs = nowMs;
+      const next = name === "SIGTERM" && !isDraining ? (deferred ?? ending) : ending;
+      next.abort(new InterruptedError(name));
     });
   }
-  return abort.signal;
+  return {
+    signal: ending.signal,
+    deferTermination() {
+      deferred ??= new AbortController();
+      return deferred.signal;
+    },
+  };
 }
 
 /** Without a listener, a reader that has left would end the process with a stack trace; `print` tells the command. */

@@ -19,6 +19,8 @@ export interface TestCliContext {
   written(stream: "stdout" | "stderr", text: string): Promise<void>;
   /** Aborts the context's signal. */
   readonly abort: AbortController;
+  /** Aborts what `deferTermination` gave, as the first SIGTERM does. */
+  readonly terminate: AbortController;
 }
 
 export interface TestCliContextOptions {
@@ -33,6 +35,7 @@ export interface TestCliContextOptions {
 export function createTestCliContext(options: TestCliContextOptions = {}): TestCliContext {
   const { transport, stdin = "", env = {}, clock = createFakeClock() } = options;
   const abort = new AbortController();
+  const terminate = new AbortController();
   const stdout = createSink();
   const stderr = createSink();
   return {
@@ -44,6 +47,7 @@ export function createTestCliContext(options: TestCliContextOptions = {}): TestC
       clock,
       program: ["convoke"],
       signal: abort.signal,
+      deferTermination: () => terminate.signal,
       isTty: { stdin: false, stdout: false, stderr: false },
       async connect() {
         if (!transport) throw new Error("this test gave no transport");
@@ -56,6 +60,7 @@ export function createTestCliContext(options: TestCliContextOptions = {}): TestC
     stderr: stderr.text,
     written: (stream, text) => (stream === "stdout" ? stdout : stderr).written(text),
     abort,
+    terminate,
   };
 }
 

@@ -8,7 +8,10 @@
 export interface Driver {
   /** The kind of conference server, such as `loopback`. */
   readonly name: string;
-  /** Names this life of the conference server. The same after a restart of the agent alone, new after one of the server. */
+  /**
+   * Names this life of the conference server. The same after a restart of the agent alone, new after one of the server and
+   * after `renew`.
+   */
   readonly instanceId: string;
   /** Aborts, with the reason, when the conference server's life is over and all its rooms are gone. */
   readonly ended: AbortSignal;
@@ -22,6 +25,20 @@ export interface Driver {
   start(request: RoomRequest, signal: AbortSignal): Promise<Room>;
   /** Ends a conference's room and disconnects its participants. One that is not hosted is a success. */
   stop(conferenceId: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Ends all rooms at once, disconnects their participants, and begins another life with another `instanceId`, so that
+   * everything that was dispatched here is placed anew.
+   */
+  renew(signal: AbortSignal): Promise<void>;
+  /**
+   * What the conference server hosts from before this agent was started. Only drivers whose rooms outlive the agent have
+   * this and the next two.
+   */
+  hosted?(signal: AbortSignal): Promise<Adoption>;
+  /** Notes until when a hosted conference may run now, for the next agent. */
+  extend?(conferenceId: string, validUntilMs: number): void;
+  /** Tells a conference server that fences by itself how long its agent may be away from now on. */
+  leave?(awayMs: number, signal: AbortSignal): Promise<void>;
   /** Participants connected to one conference, as last known; 0 when it is not hosted. */
   participants(conferenceId: string): number;
   /** Asks the conference server whether it works. Rejects only when the signal aborts. */
@@ -35,6 +52,20 @@ export interface RoomRequest {
   readonly dispatchEpoch: bigint;
   /** The units of capacity it may use. */
   readonly weight: number;
+  /** Until when it may run, in milliseconds since 1970; not set when it has no end of its own. */
+  readonly validUntilMs?: number;
+}
+
+/** What an agent finds on its conference server when it starts. */
+export interface Adoption {
+  readonly rooms: readonly AdoptedRoom[];
+  /** For how long they may be served yet unless somebody is heard; undefined when nobody has said. */
+  readonly leftMs?: number;
+}
+
+export interface AdoptedRoom extends RoomRequest, Room {
+  /** When it was started, in milliseconds since 1970. */
+  readonly startTimeMs: number;
 }
 
 export interface Room {

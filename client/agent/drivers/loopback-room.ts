@@ -36,9 +36,12 @@ export interface LoopbackRoomOptions {
   /** A participant with more than this many unsent bytes is disconnected. */
   readonly maxBufferedBytes: number;
   readonly clock: Clock;
+  /** Asked before each message is relayed; what is sent while it says no is lost. Default: always yes. */
+  readonly mayServe?: () => boolean;
 }
 
-export function createLoopbackRoom({ maxBufferedBytes, clock }: LoopbackRoomOptions): LoopbackRoom {
+export function createLoopbackRoom(options: LoopbackRoomOptions): LoopbackRoom {
+  const { maxBufferedBytes, clock, mayServe = () => true } = options;
   const token = randomBytes(24).toString("base64url");
   const participants = new Map<WebSocket, { answered: boolean }>();
 
@@ -76,7 +79,7 @@ export function createLoopbackRoom({ maxBufferedBytes, clock }: LoopbackRoomOpti
       const state = { answered: true };
       participants.set(socket, state);
       socket.on("message", (data, binary) => {
-        if (participants.has(socket)) relay(socket, data, binary);
+        if (participants.has(socket) && mayServe()) relay(socket, data, binary);
       });
       socket.on("pong", () => {
         state.answered = true;

@@ -20,6 +20,11 @@ export interface LoopbackOptions {
   readonly maxBufferedBytes?: number;
   /** A participant that does not answer a ping until the next one is disconnected. Default 15,000 ms. */
   readonly pingIntervalMs?: number;
+  /**
+   * Asked before each message is relayed and each participant let in, since a paused process may wake up long after its
+   * rooms were moved. Default: always yes.
+   */
+  readonly mayServe?: () => boolean;
   readonly logger: Logger;
   /** Default: the system's. */
   readonly clock?: Clock;
@@ -40,13 +45,14 @@ const PING_INTERVAL_MS = 15_000;
 /**
  * Hosts conferences in this process, as WebSocket rooms at `ws://host:port/rooms/<conference>?token=…`. Participants hear
  * what the others send, text or binary, and nothing else. A plain GET of the same URL tells how many are there. An unknown
- * room is answered with 404, a wrong or old token with 403.
+ * room is answered with 404, a wrong or old token with 403, and with 503 who comes when the room is full or may not be served.
  * @throws {Error} when the address cannot be bound, saying which and why
  */
 export async function createLoopbackDriver(options: LoopbackOptions): Promise<LoopbackDriver> {
-  const { listen = "127.0.0.1:0", logger, clock = systemClock } = options;
+  const { listen = "127.0.0.1:0", logger, clock = systemClock, mayServe = () => true } = options;
   const { pingIntervalMs = PING_INTERVAL_MS, maxBufferedBytes = MAX_BUFFERED_BYTES } = options;
   const rooms = new Map<string, LoopbackRoom>();
+  let instanceId = randomUUID();
   const ended = new AbortController();
   const sockets = new WebSocketServer({
     noServer: true,
@@ -78,7 +84,7 @@ export async function createLoopbackDriver(options: LoopbackOptions): Promise<Lo
     socket.on("error", (err) => logger.debug({ err }, "participant's connection failed"));
     const room = roomFor(request);
     if (typeof room === "number") return refuse(socket, room);
-    if (room.full) return refuse(socket, 503);
+    if (room.full || !mayServe()) return refuse(socket, 503);
     sockets.handleUpgrade(request, socket, head, (participant) => {
       participant.on("error", (err) => logger.debug({ err }, "participant broke the protocol"));
       room.join(participant);
@@ -107,7 +113,9 @@ export async function createLoopbackDriver(options: LoopbackOptions): Promise<Lo
 
   return {
     name: "loopback",
-    instanceId: randomUUID(),
+    get instanceId() {
+      return instanceId;
+    },
     ended: ended.signal,
     address: formatAddress(host, boundPort),
     get participantCount() {
@@ -120,7 +128,7 @@ export async function createLoopbackDriver(options: LoopbackOptions): Promise<Lo
       ended.signal.throwIfAborted();
       let room = rooms.get(conferenceId);
       if (!room) {
-        room = createLoopbackRoom({ maxBufferedBytes, clock });
+        room = createLoopbackRoom({ maxBufferedBytes, clock, mayServe });
         rooms.set(conferenceId, room);
       }
       return { address: `ws://${authority}/rooms/${conferenceId}?token=${room.token}` };
@@ -128,6 +136,11 @@ export async function createLoopbackDriver(options: LoopbackOptions): Promise<Lo
     async stop(conferenceId) {
       rooms.get(conferenceId)?.close(CloseCode.conferenceGone, "conference moved or ended");
       rooms.delete(conferenceId);
+    },
+    async renew() {
+      for (const room of rooms.values()) room.close(CloseCode.conferenceGone, "conference moved or ended");
+      rooms.clear();
+      instanceId = randomUUID();
     },
     participants: (conferenceId) => rooms.get(conferenceId)?.participantCount ?? 0,
     async healthy() {

@@ -32,8 +32,8 @@ const CHECK_PARALLELISM = 4;
 const CHECK_TIMEOUT_MS = 5_000;
 
 /**
- * Finds what a crash left behind: conferences that were started here and never appeared in the dispatch table. Each is
- * stopped once the control plane, known to have seen its claim, says that the claim is neither open nor dispatched here.
+ * Finds what a crash left behind: conferences that were started here and never appeared in the dispatch table. They have
+ * `CONFIRM_TIMEOUT_MS` for that, those that an earlier agent has started none. Each is stopped once the control plane, known to have seen its claim, says that the claim is neither open nor dispatched here.
  * Without an answer nothing is stopped.
  */
 export async function checkUnconfirmed(options: CheckUnconfirmedOptions, signal: AbortSignal): Promise<void> {
@@ -49,7 +49,8 @@ export async function checkUnconfirmed(options: CheckUnconfirmedOptions, signal:
       const { conferenceId, dispatchEpoch: epoch } = conference;
       if (picture.isConfirmed(conference)) continue;
       const planned = nextCheckMs.get(conferenceId);
-      let atMs = planned?.epoch === epoch ? planned.atMs : conference.epochSinceMs + CONFIRM_TIMEOUT_MS;
+      const firstMs = conference.epochSinceMs + (conference.adopted ? 0 : CONFIRM_TIMEOUT_MS);
+      let atMs = planned?.epoch === epoch ? planned.atMs : firstMs;
       // The view asked must have seen the claim, or its answer is about the time before.
       const isDue = nowMs >= atMs && picture.reachedRevision >= epoch && due.length < CHECKS_PER_SWEEP;
       if (isDue) {

@@ -8,8 +8,11 @@ import { createWaker } from "../waker.ts";
 
 /** Conferences that must stop, until they have. Holds only what is hosted, so it is as bounded as that. */
 export interface Condemned {
-  /** Notes a conference under the epoch it has now; under a higher one it will not be touched. */
-  add(conference: HostedConference, cause: string): void;
+  /**
+   * Notes a conference under the epoch it has now; under a higher one it will not be touched.
+   * @param afterMs how long it may linger. Default 0
+   */
+  add(conference: HostedConference, cause: string, afterMs?: number): void;
   /** Stops what is noted, and tries again when the driver cannot, until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -24,35 +27,56 @@ export interface CondemnedOptions {
 const IDLE_WAIT_MS = 3_600_000;
 
 export function createCondemned({ hosted, logger, clock }: CondemnedOptions): Condemned {
-  const noted = new Map<string, { readonly epoch: bigint; readonly cause: string }>();
+  interface Note {
+    readonly epoch: bigint;
+    readonly cause: string;
+    /** When to stop it (again), on the monotonic clock. */
+    dueMs: number;
+    tried: boolean;
+  }
+  const noted = new Map<string, Note>();
   const waker = createWaker(clock);
   const backoff = createBackoff({ initialMs: 1_000, maxMs: 30_000 });
 
-  async function stopOne(conferenceId: string) {
-    const entry = noted.get(conferenceId);
-    if (!entry) return;
-    const { refusal } = await hosted.stop(conferenceId, entry.epoch);
-    if (refusal && refusal.reason !== ErrorReason.DISPATCH_EPOCH_STALE) return;
-    if (!refusal) {
-      logger.info({ conferenceId, dispatchEpoch: entry.epoch, cause: entry.cause }, "conference stopped");
-      backoff.reset();
-    }
-    if (noted.get(conferenceId) === entry) noted.delete(conferenceId);
+  /** Whether it is done with; false when it must be tried again. */
+  async function stopOne(conferenceId: string, { epoch, cause }: Note): Promise<boolean> {
+    const { refusal } = await hosted.stop(conferenceId, epoch);
+    if (refusal) return refusal.reason === ErrorReason.DISPATCH_EPOCH_STALE;
+    logger.info({ conferenceId, dispatchEpoch: epoch, cause }, "conference stopped");
+    backoff.reset();
+    return true;
+  }
+
+  async function stopDue() {
+    const nowMs = clock.monotonicMs();
+    const due = [...noted].filter(([, { dueMs }]) => dueMs <= nowMs);
+    const failed: Note[] = [];
+    await mapBounded(due, DRIVER_PARALLELISM, async ([conferenceId, note]) => {
+      if (!(await stopOne(conferenceId, note))) failed.push(note);
+      else if (noted.get(conferenceId) === note) noted.delete(conferenceId);
+    });
+    if (failed.length === 0) return;
+    const againMs = clock.monotonicMs() + backoff.nextMs();
+    for (const note of failed) Object.assign(note, { dueMs: againMs, tried: true });
   }
 
   return {
-    add({ conferenceId, dispatchEpoch }, cause) {
+    add({ conferenceId, dispatchEpoch }, cause, afterMs = 0) {
       const known = noted.get(conferenceId);
-      if (known && known.epoch >= dispatchEpoch) return;
-      noted.set(conferenceId, { epoch: dispatchEpoch, cause });
+      const dueMs = clock.monotonicMs() + afterMs;
+      // What lingers may have to go at once after all; what is said again changes nothing.
+      const isSaid = known?.epoch === dispatchEpoch && (known.tried || known.dueMs <= dueMs);
+      if (known && (known.epoch > dispatchEpoch || isSaid)) return;
+      noted.set(conferenceId, { epoch: dispatchEpoch, cause, dueMs, tried: false });
       waker.wake();
     },
     async run(signal) {
       while (!signal.aborted) {
-        const waitMs = noted.size > 0 ? backoff.nextMs() : IDLE_WAIT_MS;
+        const nextMs = Math.min(...[...noted.values()].map(({ dueMs }) => dueMs));
+        const waitMs = Math.min(Math.max(nextMs - clock.monotonicMs(), 0), IDLE_WAIT_MS);
         await waker.wait(waitMs, signal).catch(() => {});
         if (signal.aborted) return;
-        await mapBounded([...noted.keys()], DRIVER_PARALLELISM, stopOne);
+        await stopDue();
       }
     },
   };

@@ -13,11 +13,13 @@ export interface FollowTableOptions {
   readonly clock: Clock;
   /** Called when the control plane answers, for the first time or again. */
   readonly onConnected?: () => void;
+  /** Called with each sign of life of the table, before it is applied. */
+  readonly onHeard?: () => void;
 }
 
 /** Feeds the picture from the dispatch table's watch, and begins anew whenever that ends, until the signal aborts. */
 export async function followTable(options: FollowTableOptions, signal: AbortSignal): Promise<void> {
-  const { conferences, picture, logger, clock, onConnected } = options;
+  const { conferences, picture, logger, clock, onConnected, onHeard } = options;
   const backoff = createBackoff({ initialMs: 200, maxMs: 5_000 });
   let connected = false;
   let away = false;
@@ -43,6 +45,7 @@ export async function followTable(options: FollowTableOptions, signal: AbortSign
           backoff.reset();
           onConnected?.();
         }
+        onHeard?.();
         picture.apply(update);
       }
     } catch (err) {

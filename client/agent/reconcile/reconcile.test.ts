@@ -3,6 +3,7 @@ import { Code, ConnectError, createClient, createRouterTransport } from "@connec
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { statusError } from "../../../common/rpc/status.ts";
+import { timestampFromMs } from "../../../common/time.ts";
 import {
   type ConferenceSchema,
   Conference_State as State,
@@ -12,6 +13,7 @@ import {
   ConferenceService,
   type WatchDispatchesResponseSchema,
 } from "../../../proto/gen/convoke/v1/conference_service_pb.js";
+import { Dispatch_MoveReason } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
 import { ErrorReason } from "../../../proto/gen/convoke/v1/error_reason_pb.js";
 import { EventType } from "../../../proto/gen/convoke/v1/watch_pb.js";
 import { createFakeClock, type FakeClock } from "../../../test/support/fake-clock.ts";
@@ -19,6 +21,7 @@ import { createLoopbackDriver, type LoopbackDriver } from "../drivers/loopback.t
 import { createHostedConferences, type HostedConferences } from "../hosted.ts";
 import { CONFIRM_TIMEOUT_MS } from "./check-unconfirmed.ts";
 import { runReconcile } from "./reconcile.ts";
+import { EXPIRY_SLACK_MS, FOLLOWED_EXPIRY_SLACK_MS } from "./stop-expired.ts";
 
 type Message = MessageInitShape<typeof WatchDispatchesResponseSchema>;
 
@@ -45,11 +48,14 @@ let abort: AbortController;
 let finished: Promise<void>;
 let connections: number;
 let stopBroken: boolean;
+let losses: string[];
+const LINGER_MS = 2_000;
 
 beforeEach(async () => {
   clock = createFakeClock();
   stopBroken = false;
   connections = 0;
+  losses = [];
   const loopback = await createLoopbackDriver({ logger });
   const { stop } = loopback;
   driver = Object.assign(loopback, {
@@ -105,7 +111,16 @@ beforeEach(async () => {
   );
   abort = new AbortController();
   finished = runReconcile(
-    { conferences: client, serverId: "s1", hosted, logger, clock, onConnected: () => void connections++ },
+    {
+      conferences: client,
+      serverId: "s1",
+      hosted,
+      logger,
+      clock,
+      moveLingerMs: LINGER_MS,
+      onConnected: () => void connections++,
+      onLost: (cause) => void losses.push(cause),
+    },
     abort.signal,
   );
 });
@@ -205,6 +220,115 @@ describe("following the dispatch table", () => {
     await clock.advance(45_000);
     expect(hosted.get("a")?.dispatchEpoch).toBe(30n);
   });
+});
+
+describe("a planned move", () => {
+  test("lets the room linger, and then stops it", async () => {
+    await host("a", 10);
+    table.send({ revision: 20n, events: [put("a", 10)] });
+    table.send({ revision: 20n });
+    await expect.poll(() => connections, PATIENCE).toBe(1);
+    const moved = put("a", 21, "s2");
+    await host("b", 10);
+    table.send({
+      revision: 22n,
+      events: [
+        {
+          ...moved,
+          dispatch: {
+            ...moved.dispatch,
+            previousServerId: "s1",
+            moveReason: Dispatch_MoveReason.DRAIN,
+          },
+          cause: Cause.MOVED,
+        },
+        gone("b", 10),
+      ],
+    });
+    await expect.poll(hostedIds, PATIENCE).toEqual(["a"]);
+    await clock.advance(LINGER_MS - 1);
+    expect(hostedIds()).toEqual(["a"]);
+    await clock.advance(1);
+    await expect.poll(hostedIds, PATIENCE).toEqual([]);
+  });
+
+  test("is over at once when the conference ends meanwhile", async () => {
+    await host("a", 10);
+    const moved = { conferenceId: "a", epoch: 21n, serverId: "s2", previousServerId: "s1" };
+    table.send({
+      revision: 22n,
+      events: [{ type: EventType.PUT, dispatch: { ...moved, moveReason: Dispatch_MoveReason.DRAIN } }],
+    });
+    table.send({ revision: 23n, events: [{ type: EventType.DELETE, dispatch: moved, cause: Cause.ENDED }] });
+    await expect.poll(hostedIds, PATIENCE).toEqual([]);
+    expect(clock.monotonicMs()).toBe(0);
+  });
+});
+
+test("the loss of the server is passed on, and stops nothing by itself", async () => {
+  await host("a", 10);
+  const lost = { ...gone("a", 10), cause: Cause.SERVER_LOST };
+  table.send({ revision: 20n, events: [put("a", 10)] });
+  table.send({ revision: 21n, events: [lost] });
+  await expect.poll(() => losses, PATIENCE).toEqual(["dispatch is void: SERVER_LOST"]);
+  await clock.advance(CONFIRM_TIMEOUT_MS);
+  expect(hostedIds()).toEqual(["a"]);
+});
+
+describe("what may no longer run", () => {
+  const HOUR_MS = 3_600_000;
+  const until = (ms: number) => timestampFromMs(clock.wallMs() + ms);
+  const hostUntil = async (conferenceId: string, ms: number) => {
+    const validUntilMs = clock.wallMs() + ms;
+    await hosted.start({ conferenceId, dispatchEpoch: 10n, weight: 1, validUntilMs });
+  };
+
+  test("is stopped while the control plane is away, after the slack and not before", async () => {
+    await hostUntil("a", HOUR_MS);
+    await clock.advance(HOUR_MS + EXPIRY_SLACK_MS - 1_000);
+    expect(hostedIds()).toEqual(["a"]);
+    await clock.advance(1_000);
+    await expect.poll(hostedIds, PATIENCE).toEqual([]);
+  });
+
+  test("goes on as long as the table's last word gives it", async () => {
+    await hostUntil("a", HOUR_MS);
+    const extended = { ...put("a", 10).dispatch, validUntil: until(2 * HOUR_MS) };
+    table.send({
+      revision: 20n,
+      events: [{ type: EventType.PUT, dispatch: extended, cause: Cause.UPDATED }],
+    });
+    table.send({ revision: 20n });
+    await expect.poll(() => hosted.get("a")?.validUntilMs, PATIENCE).toBe(clock.wallMs() + 2 * HOUR_MS);
+    await clock.advance(2 * HOUR_MS);
+    expect(hostedIds()).toEqual(["a"]);
+    await clock.advance(EXPIRY_SLACK_MS + 1_000);
+    await expect.poll(hostedIds, PATIENCE).toEqual([]);
+  });
+
+  test("is left to the control plane for a while when that tells of the table", async () => {
+    await hostUntil("a", 0);
+    let revision = 20n;
+    table.send({ revision, events: [put("a", 10)] });
+    table.send({ revision });
+    await expect.poll(() => connections, PATIENCE).toBe(1);
+    for (let passedMs = 0; passedMs < FOLLOWED_EXPIRY_SLACK_MS; passedMs += 5_000) {
+      expect(hostedIds()).toEqual(["a"]);
+      table.send({ revision: ++revision });
+      await clock.advance(5_000);
+    }
+    await expect.poll(hostedIds, PATIENCE).toEqual([]);
+  });
+});
+
+test("what an earlier agent has started and nobody has committed is asked about at once", async () => {
+  const room = { conferenceId: "a", dispatchEpoch: 10n, weight: 1, address: "ws://a", startTimeMs: 0 };
+  hosted.adopt([room]);
+  table.conferences.set("a", { state: State.ENDED });
+  table.send({ revision: 20n });
+  await expect.poll(() => connections, PATIENCE).toBe(1);
+  await clock.advance(CONFIRM_TIMEOUT_MS / 10);
+  await expect.poll(hostedIds, PATIENCE).toEqual([]);
 });
 
 describe("what was started and never committed", () => {

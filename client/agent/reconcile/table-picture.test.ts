@@ -1,10 +1,12 @@
 import { create } from "@bufbuild/protobuf";
 import { beforeEach, describe, expect, test } from "vitest";
+import { timestampFromMs } from "../../../common/time.ts";
 import {
   DispatchEvent_Cause as Cause,
   type DispatchEvent,
   DispatchEventSchema,
 } from "../../../proto/gen/convoke/v1/conference_service_pb.js";
+import { Dispatch_MoveReason } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
 import { EventType } from "../../../proto/gen/convoke/v1/watch_pb.js";
 import type { HostedConference } from "../hosted.ts";
 import { createTablePicture, type TablePicture } from "./table-picture.ts";
@@ -12,21 +14,27 @@ import { createTablePicture, type TablePicture } from "./table-picture.ts";
 const hosted = new Map<string, HostedConference>();
 let stopped: string[];
 let fenced: string[];
+let extended: string[];
+let lost: string[];
 let picture: TablePicture;
 
 beforeEach(() => {
   hosted.clear();
   stopped = [];
   fenced = [];
+  extended = [];
+  lost = [];
   picture = createTablePicture({
     serverId: "s1",
     hosted: {
       get: (id) => hosted.get(id),
       all: () => hosted.values(),
       fence: (id, epoch) => void fenced.push(`${id}@${epoch}`),
+      extend: (id, epoch, untilMs) => void extended.push(`${id}@${epoch} until ${untilMs}`),
     },
-    stop: ({ conferenceId, dispatchEpoch }, cause) =>
-      void stopped.push(`${conferenceId}@${dispatchEpoch}: ${cause}`),
+    stop: ({ conferenceId, dispatchEpoch }, cause, lingers) =>
+      void stopped.push(`${conferenceId}@${dispatchEpoch}: ${cause}${lingers ? ", after a while" : ""}`),
+    onLost: (cause) => void lost.push(cause),
   });
 });
 
@@ -38,6 +46,8 @@ function host(conferenceId: string, epoch: number) {
     weight: 1,
     startTimeMs: 0,
     epochSinceMs: 0,
+    validUntilMs: Number.POSITIVE_INFINITY,
+    adopted: false,
   };
   hosted.set(conferenceId, conference);
   return conference;
@@ -54,6 +64,18 @@ const put = (id: string, epoch: number, serverId = "s1") =>
   event(EventType.PUT, id, epoch, serverId, Cause.PLACED);
 const gone = (id: string, epoch: number, cause = Cause.ENDED, serverId = "s1") =>
   event(EventType.DELETE, id, epoch, serverId, cause);
+const drained = (id: string, epoch: number, serverId: string, previousServerId: string) =>
+  create(DispatchEventSchema, {
+    type: EventType.PUT,
+    dispatch: {
+      conferenceId: id,
+      epoch: BigInt(epoch),
+      serverId,
+      previousServerId,
+      moveReason: Dispatch_MoveReason.DRAIN,
+    },
+    cause: Cause.MOVED,
+  });
 const tell = (revision: number, ...events: DispatchEvent[]) =>
   picture.apply({ revision: BigInt(revision), events });
 
@@ -63,6 +85,33 @@ function snapshot(revision: number, ...rows: DispatchEvent[]) {
   if (rows.length > 0) tell(0, ...rows);
   tell(revision);
 }
+
+test("the loss of this server's life is told, since it is not about one conference", () => {
+  host("a", 10);
+  snapshot(5);
+  tell(20, gone("a", 10, Cause.SERVER_LOST));
+  expect(stopped).toEqual([]);
+  expect(lost).toEqual(["dispatch is void: SERVER_LOST"]);
+});
+
+test("its own row says until when it may run, one of another epoch does not", () => {
+  host("a", 10);
+  snapshot(5);
+  const row = (epoch: number, validUntilMs: number) =>
+    create(DispatchEventSchema, {
+      type: EventType.PUT,
+      dispatch: {
+        conferenceId: "a",
+        epoch: BigInt(epoch),
+        serverId: "s1",
+        validUntil: timestampFromMs(validUntilMs),
+      },
+      cause: Cause.UPDATED,
+    });
+  tell(20, row(10, 7_000));
+  tell(21, row(9, 9_000));
+  expect(extended).toEqual(["a@10 until 7000"]);
+});
 
 describe("one event", () => {
   beforeEach(() => {
@@ -86,9 +135,21 @@ describe("one event", () => {
       false,
     ],
     [
-      "the loss of this server's life stops it",
-      gone("a", 10, Cause.SERVER_LOST),
+      "the loss of another server under a newer row stops it",
+      gone("a", 12, Cause.SERVER_LOST, "s2"),
       ["a@10: dispatch is void: SERVER_LOST"],
+      false,
+    ],
+    [
+      "a move that a drain of this server made stops it after a while",
+      drained("a", 11, "s2", "s1"),
+      ["a@10: dispatched to another server, after a while"],
+      false,
+    ],
+    [
+      "a move that a drain of another server made stops it",
+      drained("a", 11, "s2", "s3"),
+      ["a@10: dispatched to another server"],
       false,
     ],
     [

@@ -1,3 +1,4 @@
+import { timestampMs } from "../../../common/time.ts";
 import type { DispatchEvent } from "../../../proto/gen/convoke/v1/conference_service_pb.js";
 import { EventType } from "../../../proto/gen/convoke/v1/watch_pb.js";
 import type { HostedConference, HostedConferences } from "../hosted.ts";
@@ -34,12 +35,15 @@ export interface TablePicture {
 
 export interface TablePictureOptions {
   readonly serverId: string;
-  readonly hosted: Pick<HostedConferences, "get" | "all" | "fence">;
-  /** Called for what must stop; more than once for the same conference. */
-  readonly stop: (conference: HostedConference, cause: string) => void;
+  readonly hosted: Pick<HostedConferences, "get" | "all" | "fence" | "extend">;
+  /** Called for what must stop, now or after a while; more than once for the same conference. */
+  readonly stop: (conference: HostedConference, cause: string, lingers: boolean) => void;
+  /** Called when the table says that a conference hosted here is void with all others of this server. */
+  readonly onLost: (cause: string) => void;
 }
 
-export function createTablePicture({ serverId, hosted, stop }: TablePictureOptions): TablePicture {
+export function createTablePicture(options: TablePictureOptions): TablePicture {
+  const { serverId, hosted, stop, onLost } = options;
   type State = { kind: "snapshot"; seen: Set<string> } | { kind: "following"; revision: bigint };
   let state: State = { kind: "snapshot", seen: new Set() };
   let reachedRevision = 0n;
@@ -62,7 +66,7 @@ export function createTablePicture({ serverId, hosted, stop }: TablePictureOptio
       if (confirmed === undefined) continue;
       if (seen.has(conference.conferenceId)) confirm(conference, revision);
       else if (conference.dispatchEpoch <= revision && confirmed <= revision)
-        stop(conference, "missing from the dispatch table");
+        stop(conference, "missing from the dispatch table", false);
     }
   }
 
@@ -86,8 +90,12 @@ export function createTablePicture({ serverId, hosted, stop }: TablePictureOptio
         if (!conference) continue;
         if (state.kind === "snapshot") state.seen.add(conference.conferenceId);
         const verdict = judgeRow(event, conference.dispatchEpoch, serverId);
-        if (verdict.kind === "stop") stop(conference, verdict.cause);
-        if (verdict.kind === "confirmed") confirm(conference, revision);
+        if (verdict.kind === "stop") stop(conference, verdict.cause, verdict.lingers);
+        if (verdict.kind === "lost") onLost(verdict.cause);
+        if (verdict.kind !== "confirmed") continue;
+        confirm(conference, revision);
+        const { conferenceId, epoch, validUntil } = dispatch ?? {};
+        if (conferenceId && epoch && validUntil) hosted.extend(conferenceId, epoch, timestampMs(validUntil));
       }
       if (state.kind === "snapshot" && events.length > 0) return;
       if (state.kind === "snapshot") completeSnapshot(state.seen, revision);

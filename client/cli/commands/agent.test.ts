@@ -29,7 +29,10 @@ test("everything else can be told", async () => {
   const options = await run([
     ..."--id s1 --capacity 10 --driver loopback --listen 127.0.0.1:0 --advertise s1.example.org:0".split(" "),
     ..."--rooms-listen 127.0.0.1:0 --rooms-advertise rooms.example.org:0 --region eu".split(" "),
-    ..."--label zone=a --label gpu=yes --endpoint 127.0.0.1:1".split(" "),
+    ..."--label zone=a --label gpu=yes --endpoint 127.0.0.1:1 --isolation keep --exit-when-drained".split(
+      " ",
+    ),
+    ..."--drain-deadline 1m --drain-timeout 2m --restart-within 10s --move-linger 500ms".split(" "),
   ]);
   expect(options).toMatchObject({
     advertise: "s1.example.org:0",
@@ -37,6 +40,12 @@ test("everything else can be told", async () => {
     roomsAdvertise: "rooms.example.org:0",
     region: "eu",
     label: { zone: "a", gpu: "yes" },
+    isolation: "keep",
+    exitWhenDrained: true,
+    drainDeadline: 60_000,
+    drainTimeout: 120_000,
+    restartWithin: 10_000,
+    moveLinger: 500,
   });
 });
 
@@ -54,6 +63,24 @@ describe("what is wrong ends it before anything starts", () => {
 
   test.each([
     ["a bad ID", ["--id", "S1", "--capacity", "1"], {}, "id: write 1 to 63"],
+    [
+      "a drain with less time than its deadline",
+      [..."--id s1 --capacity 1 --drain-deadline 2m --drain-timeout 1m".split(" ")],
+      {},
+      "drainTimeoutMs:",
+    ],
+    [
+      "a room server on another machine",
+      [..."--id s1 --capacity 1 --room-server 192.0.2.1:7600".split(" ")],
+      {},
+      "roomServer:",
+    ],
+    [
+      "a room server and an address for rooms",
+      [..."--id s1 --capacity 1 --room-server 127.0.0.1:7600 --rooms-listen 127.0.0.1:0".split(" ")],
+      {},
+      "roomServer:",
+    ],
     ["all interfaces", ["--id", "s1", "--capacity", "1", "--listen", ":7500"], {}, "advertise:"],
     [
       "a bad label in the environment",
@@ -73,10 +100,13 @@ describe("what is wrong ends it before anything starts", () => {
 
 test("its help names every option with its environment variable", () => {
   const help = agentCommand(createTestCliContext().context)
-    .configureHelp({ helpWidth: 200 })
+    .configureHelp({ helpWidth: 240 })
     .helpInformation();
   for (const name of ["ID", "CAPACITY", "DRIVER", "LISTEN", "ADVERTISE", "ROOMS_LISTEN", "ROOMS_ADVERTISE"])
     expect(help).toContain(`env: CONVOKE_${name}`);
+  for (const name of ["ROOM_SERVER", "ISOLATION", "RESTART_WITHIN", "DRAIN_DEADLINE", "DRAIN_TIMEOUT"])
+    expect(help).toContain(`env: CONVOKE_${name}`);
+  for (const name of ["EXIT_WHEN_DRAINED", "MOVE_LINGER"]) expect(help).toContain(`env: CONVOKE_${name}`);
   for (const name of ["REGION", "LABELS", "ENDPOINT", "LOG_LEVEL"])
     expect(help).toContain(`env: CONVOKE_${name}`);
 });

@@ -3,15 +3,33 @@ import type { LogLevel } from "../../../common/logging.ts";
 import type { AgentOptions } from "../../agent/agent-options.ts";
 import { asUsage, labelsFromEnvironment } from "../as-usage.ts";
 import { type CliContext, endpointOf } from "../context.ts";
-import { collectLabel, endpointOption, integerParser, logLevelOption, parseHostPort } from "../options.ts";
+import {
+  collectLabel,
+  durationParser,
+  endpointOption,
+  integerParser,
+  logLevelOption,
+  parseHostPort,
+} from "../options.ts";
 
-interface AgentCommandOptions extends Omit<AgentOptions, "labels"> {
+interface AgentCommandOptions
+  extends Omit<
+    AgentOptions,
+    "labels" | "restartWithinMs" | "drainDeadlineMs" | "drainTimeoutMs" | "moveLingerMs"
+  > {
   readonly label?: Readonly<Record<string, string>>;
+  readonly restartWithin?: number;
+  readonly drainDeadline?: number;
+  readonly drainTimeout?: number;
+  readonly moveLinger?: number;
   readonly logLevel: LogLevel;
 }
 
+const HOUR_MS = 3_600_000;
+
 /** Listed here again because loading the agent takes longer than printing `--help`. */
 const DRIVERS = ["loopback"] as const satisfies readonly AgentOptions["driver"][];
+const ISOLATION_POLICIES = ["stop", "keep"] as const satisfies readonly AgentOptions["isolation"][];
 
 /** `convoke agent`: hosts conferences on a conference server until it is interrupted. */
 export function agentCommand(context: CliContext): Command {
@@ -19,7 +37,9 @@ export function agentCommand(context: CliContext): Command {
     .summary("run the agent of a conference server")
     .description(
       "Registers a conference server with the control plane and hosts what dispatchers start on it.\n" +
-        "Runs until SIGINT or SIGTERM. Goes on hosting while the control plane is away.",
+        "SIGTERM drains the server, and ends the process with exit code 0 once every conference has been moved; another one\n" +
+        "ends it at once. SIGINT ends it at once; with --room-server the rooms go on, and an agent that is back within\n" +
+        "--restart-within finds them as they were. Goes on hosting while dispatchers or the control plane are heard.",
     )
     .addOption(new Option("--id <id>", "ID of the conference server").env("CONVOKE_ID").makeOptionMandatory())
     .addOption(
@@ -61,6 +81,61 @@ export function agentCommand(context: CliContext): Command {
         .env("CONVOKE_ROOMS_ADVERTISE")
         .argParser(parseHostPort),
     )
+    .addOption(
+      new Option(
+        "--room-server <host:port>",
+        "control of a `convoke room-server` on this machine that hosts the rooms instead of this process",
+      )
+        .env("CONVOKE_ROOM_SERVER")
+        .argParser(parseHostPort),
+    )
+    .addOption(
+      new Option(
+        "--isolation <policy>",
+        "what becomes of conferences when nobody is heard any more, or the server is held to be down",
+      )
+        .env("CONVOKE_ISOLATION")
+        .choices(ISOLATION_POLICIES)
+        .default("stop"),
+    )
+    .addOption(
+      new Option(
+        "--restart-within <duration>",
+        "with --room-server: how long SIGINT lets others wait for the agent (default: 30s)",
+      )
+        .env("CONVOKE_RESTART_WITHIN")
+        .argParser(durationParser({ minMs: 0, maxMs: HOUR_MS / 12 })),
+    )
+    .addOption(
+      new Option(
+        "--drain-deadline <duration>",
+        "how long SIGTERM lets conferences end by themselves before they are moved (default: 0s)",
+      )
+        .env("CONVOKE_DRAIN_DEADLINE")
+        .argParser(durationParser({ minMs: 0, maxMs: 24 * HOUR_MS })),
+    )
+    .addOption(
+      new Option(
+        "--drain-timeout <duration>",
+        "how long after SIGTERM it ends all the same (default: --drain-deadline and 5m)",
+      )
+        .env("CONVOKE_DRAIN_TIMEOUT")
+        .argParser(durationParser({ minMs: 0, maxMs: 48 * HOUR_MS })),
+    )
+    .addOption(
+      new Option(
+        "--exit-when-drained",
+        "end by itself, with exit code 0, when an operator's drain of the server is done",
+      ).env("CONVOKE_EXIT_WHEN_DRAINED"),
+    )
+    .addOption(
+      new Option(
+        "--move-linger <duration>",
+        "how long a room goes on after a drain has moved its conference (default: 2s)",
+      )
+        .env("CONVOKE_MOVE_LINGER")
+        .argParser(durationParser({ minMs: 0, maxMs: 60_000 })),
+    )
     .addOption(new Option("--region <region>", "where the server is").env("CONVOKE_REGION"))
     .addOption(
       new Option(
@@ -75,12 +150,18 @@ export function agentCommand(context: CliContext): Command {
       "\nExamples:\n" +
         "  $ convoke agent --id s1 --capacity 500\n" +
         "  $ convoke agent --id s2 --capacity 500 --region eu --label zone=a --label gpu=yes\n" +
-        "  $ convoke agent --id s3 --capacity 500 --listen 0.0.0.0:7500 --advertise s3.example.org:7500",
+        "  $ convoke agent --id s3 --capacity 500 --listen 0.0.0.0:7500 --advertise s3.example.org:7500\n" +
+        "  $ convoke agent --id s4 --capacity 500 --room-server 127.0.0.1:7600",
     )
     .action(async (_options: unknown, command: Command) => {
-      const { label, logLevel, ...options } = command.opts<AgentCommandOptions>();
+      const { label, logLevel, restartWithin, drainDeadline, drainTimeout, moveLinger, ...options } =
+        command.opts<AgentCommandOptions>();
       const agentOptions: AgentOptions = {
         ...options,
+        ...(restartWithin === undefined ? {} : { restartWithinMs: restartWithin }),
+        ...(drainDeadline === undefined ? {} : { drainDeadlineMs: drainDeadline }),
+        ...(drainTimeout === undefined ? {} : { drainTimeoutMs: drainTimeout }),
+        ...(moveLinger === undefined ? {} : { moveLingerMs: moveLinger }),
         labels: label ?? labelsFromEnvironment(context.env.CONVOKE_LABELS),
         endpoint: endpointOf(context, command),
       };
@@ -91,6 +172,7 @@ export function agentCommand(context: CliContext): Command {
       ]);
       asUsage(() => compileAgentOptions(agentOptions));
       const logger = createLogger("agent", logLevel);
-      await runAgent(agentOptions, { logger, clock: context.clock }, context.signal);
+      const drain = context.deferTermination();
+      await runAgent(agentOptions, { logger, clock: context.clock, drain }, context.signal);
     });
 }
