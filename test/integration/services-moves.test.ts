@@ -261,15 +261,15 @@ describe("a server that is drained", () => {
     const s1 = await registerServer(plane, "s1");
     const create = (id: string, lastsMs: number) =>
       plane.conferences.createConference({ conference: conference(plane, id, { startInMs: 0, lastsMs }) });
-    await create("short", 5 * MINUTE_MS);
-    await create("overrun", 9 * MINUTE_MS);
+    await create("short", 2 * MINUTE_MS);
+    await create("overrun", 4 * MINUTE_MS);
     await create("long", 60 * MINUTE_MS);
     await placeAll(plane, dispatcher, s1);
     await registerServer(plane, "s2");
-    await plane.servers.drainServer({ serverId: "s1", deadline: { seconds: 600n } });
+    await plane.servers.drainServer({ serverId: "s1", deadline: { seconds: 300n } });
     expect((await fetchAll(plane, dispatcher)).map(({ conferenceId }) => conferenceId)).toEqual(["long"]);
     await plane.conferences.endConference({ conferenceId: "short" });
-    await plane.clock.advance(10 * MINUTE_MS);
+    await plane.clock.advance(5 * MINUTE_MS);
     expect((await fetchAll(plane, dispatcher)).map(({ conferenceId }) => conferenceId).sort()).toEqual([
       "long",
       "overrun",
