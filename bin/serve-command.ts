@@ -1,5 +1,7 @@
 import { Command, Option } from "commander";
+import { asUsage } from "../client/cli/as-usage.ts";
 import type { CliContext } from "../client/cli/context.ts";
+import { DETECTION_FLAGS, detectionOf, detectionOptions } from "../client/cli/detection-options.ts";
 import { durationParser, integerParser, logLevelOption, parseHostPort } from "../client/cli/options.ts";
 import type { LogLevel } from "../common/logging.ts";
 
@@ -11,14 +13,17 @@ interface ServeCommandOptions {
   readonly takeover?: number;
   readonly maxFailedAttempts?: number;
   readonly retention?: number;
+  readonly moveBudget?: number;
   readonly logLevel: LogLevel;
+  /** The options of failure detection, by commander's names. */
+  readonly [option: string]: unknown;
 }
 
 const HOUR_MS = 3_600_000;
 
 /** `convoke serve`: runs a control-plane replica until it is interrupted. */
 export function serveCommand(context: CliContext): Command {
-  return new Command("serve")
+  const command = new Command("serve")
     .summary("run a control plane on this machine")
     .description(
       "Serves gRPC with reflection and health on --listen, and Connect, gRPC-Web and JSON with /healthz, /readyz and /metrics on\n" +
@@ -72,27 +77,60 @@ export function serveCommand(context: CliContext): Command {
         .env("CONVOKE_RETENTION")
         .argParser(durationParser({ minMs: 60_000, maxMs: 366 * 24 * HOUR_MS })),
     )
+    .addOption(
+      new Option(
+        "--move-budget <n>",
+        "conferences that may be on their way to another server at a time (default: 500)",
+      )
+        .env("CONVOKE_MOVE_BUDGET")
+        .argParser(integerParser({ min: 1, max: 1_000_000 })),
+    )
     .addOption(logLevelOption().env("CONVOKE_LOG_LEVEL"))
-    .action(async (options: ServeCommandOptions) => {
-      const [{ createLogger }, { defaultStore, runServe }] = await Promise.all([
-        import("../common/logging.ts"),
-        import("../server/serve.ts"),
-      ]);
-      const settings = {
-        graceMs: options.grace,
-        takeoverMs: options.takeover,
-        maxFailedAttempts: options.maxFailedAttempts,
-        retentionMs: options.retention,
-      };
-      await runServe(
-        {
-          listen: options.listen,
-          http: options.http,
-          store: options.store ?? defaultStore(context.env),
-          settings: Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)),
-          logger: createLogger("convoke-serve", options.logLevel),
-        },
-        context.signal,
-      );
-    });
+    .optionsGroup(
+      "Failure detection, for all dispatchers and agents (defaults: `convoke config explain --detection lan`):",
+    );
+  for (const option of detectionOptions()) command.addOption(option.env(variableOf(option)));
+  return command.action(async (options: ServeCommandOptions) => {
+    const [{ createLogger }, { compileDetection }, { defaultStore, runServe }] = await Promise.all([
+      import("../common/logging.ts"),
+      import("../common/detection.ts"),
+      import("../server/serve.ts"),
+    ]);
+    const settings = {
+      graceMs: options.grace,
+      takeoverMs: options.takeover,
+      maxFailedAttempts: options.maxFailedAttempts,
+      retentionMs: options.retention,
+      moveBudget: options.moveBudget,
+      detection: asUsage(() => named(() => compileDetection(detectionOf(options)))),
+    };
+    await runServe(
+      {
+        listen: options.listen,
+        http: options.http,
+        store: options.store ?? defaultStore(context.env),
+        settings: Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)),
+        logger: createLogger("convoke-serve", options.logLevel),
+      },
+      context.signal,
+    );
+  });
+}
+
+/** The environment variable of an option: `CONVOKE_PROBE_INTERVAL` of `--probe-interval`. */
+function variableOf({ long }: Option): string {
+  return `CONVOKE_${(long ?? "").slice(2).toUpperCase().replaceAll("-", "_")}`;
+}
+
+/** What is refused of the settings is named as it was written. */
+function named<T>(compile: () => T): T {
+  try {
+    return compile();
+  } catch (err) {
+    const { message } = err as Error;
+    const at = DETECTION_FLAGS.find(({ key }) => message.startsWith(`${key} `));
+    if (!at) throw err;
+    const rule = message.slice(at.key.length);
+    throw new TypeError(`--${at.flag}${rule}${at.value === "duration" ? " ms" : ""}`, { cause: err });
+  }
 }
