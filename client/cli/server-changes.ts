@@ -64,7 +64,9 @@ function cordonChange(before: Server, after: Server): string[] {
     const deadlineMs = drain.deadline ? timestampMs(drain.deadline) : undefined;
     const earlierMs = before.drain?.deadline ? timestampMs(before.drain.deadline) : undefined;
     if (before.drain && !before.drain.done && earlierMs === deadlineMs) return [];
-    const until = deadlineMs === undefined ? "" : `, the rest moves at ${isoSeconds(deadlineMs)}`;
+    const atOnce =
+      deadlineMs === undefined || deadlineMs <= (drain.beginTime ? timestampMs(drain.beginTime) : 0);
+    const until = atOnce ? "" : `, the rest moves at ${isoSeconds(deadlineMs)}`;
     return [`draining ${drain.conferenceCount} conferences${until}`];
   }
   const cancelled = before.drain && !before.drain.done && !drain ? ["drain cancelled"] : [];

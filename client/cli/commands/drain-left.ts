@@ -4,11 +4,12 @@ import type { Server, Server_Drain } from "../../../proto/gen/convoke/v1/server_
 import type { ConvokeClient } from "../../transport/client.ts";
 import { isoSeconds, textCell } from "../cells.ts";
 import type { CliContext } from "../context.ts";
+import { idsText } from "../resources/brake.ts";
 
-/** So many conferences are named with their reasons; the others are mostly left for the same. */
-const MAX_NAMED = 5;
+/** So many conferences are looked at; the others are mostly left for the same reasons. */
+const MAX_LOOKED_AT = 20;
 
-/** Which conferences a draining server still hosts, and why: a line for the server, and one for each of the first few. */
+/** Which conferences a draining server still hosts, and why: a line for the server, and one for each reason. */
 export async function describeLeft(
   client: ConvokeClient,
   { serverId, drain }: Server,
@@ -16,15 +17,22 @@ export async function describeLeft(
 ): Promise<string[]> {
   const { server } = await client.servers.getServer({ serverId }, { signal });
   const left = server?.conferenceCount ?? 0;
-  const lines = [`${serverId}: ${left} ${left === 1 ? "conference" : "conferences"} left`];
-  const page = await client.conferences.listDispatches({ serverId, pageSize: MAX_NAMED }, { signal });
+  const page = await client.conferences.listDispatches({ serverId, pageSize: MAX_LOOKED_AT }, { signal });
+  const idsByReason = new Map<string, string[]>();
   for (const { conferenceId } of page.dispatches) {
     const { conference } = await client.conferences.getConference({ conferenceId }, { signal });
-    if (conference) lines.push(`  ${conferenceId}: ${whyLeft(conference, drain, clock.wallMs())}`);
+    if (!conference) continue;
+    const reason = whyLeft(conference, drain, clock.wallMs());
+    const ids = idsByReason.get(reason);
+    if (ids) ids.push(conferenceId);
+    else idsByReason.set(reason, [conferenceId]);
   }
-  if (page.dispatches.length > 0 && left > page.dispatches.length)
-    lines.push(`  and ${left - page.dispatches.length} more`);
-  return lines;
+  const more = page.dispatches.length > 0 ? left - page.dispatches.length : 0;
+  return [
+    `${serverId}: ${left} ${left === 1 ? "conference" : "conferences"} left`,
+    ...[...idsByReason].map(([reason, ids]) => `  ${idsText(ids)}: ${reason}`),
+    ...(more > 0 ? [`  and ${more} more`] : []),
+  ];
 }
 
 /** What to say when the waiting ends before the drains. */
@@ -34,13 +42,12 @@ export function goesOn(serverIds: readonly string[]): string {
 }
 
 function whyLeft(conference: Conference, drain: Server_Drain | undefined, nowMs: number): string {
-  const { endTime, failure, weight, claim } = conference;
+  const { endTime, failure, claim } = conference;
   const endMs = endTime ? timestampMs(endTime) : Number.POSITIVE_INFINITY;
   const deadlineMs = drain?.deadline ? timestampMs(drain.deadline) : 0;
   const beginMs = drain?.beginTime ? timestampMs(drain.beginTime) : 0;
   // A failure from before the drain says nothing about the move.
-  if (failure?.failureTime && timestampMs(failure.failureTime) >= beginMs)
-    return `${textCell(failure.message)} (it needs ${weight} ${weight === 1 ? "unit" : "units"})`;
+  if (failure?.failureTime && timestampMs(failure.failureTime) >= beginMs) return textCell(failure.message);
   if (endMs <= deadlineMs && nowMs < deadlineMs) return `ends by itself at ${isoSeconds(endMs)}`;
   const { dispatch } = conference;
   if (claim && dispatch && claim.dispatchEpoch > dispatch.epoch)

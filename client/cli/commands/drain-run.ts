@@ -47,6 +47,8 @@ export async function runDrain(
       if (!wait) await say(beginLine(server));
     }
   } catch (err) {
+    if (context.signal.aborted)
+      context.stderr.write(`drains may have begun: \`convoke get servers ${ids.join(" ")}\` tells\n`);
     // What has begun is waited for; what has not is told at the end.
     if (!(err instanceof CliError) || begun.length === 0) throw err;
     refused = err;
