@@ -53,6 +53,8 @@ export function createSelfTrust(
       lagSumMs += lagMs;
     },
     counted(probed, timingOut, nowMs) {
+      // The quiet while begins when it ends, whenever it was looked at last.
+      if (silent) unwellAtMs = nowMs;
       silent = timingOut >= FEWEST_TIMING_OUT && timingOut > probed / 2;
       if (silent) unwell(`${timingOut} of ${probed} servers time out at once`, nowMs);
     },
