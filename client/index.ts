@@ -49,7 +49,8 @@ export {
   DispatchEvent_Cause,
   DispatchEventSchema,
 } from "../proto/gen/convoke/v1/conference_service_pb.js";
-export { type Dispatch, DispatchSchema } from "../proto/gen/convoke/v1/dispatch_pb.js";
+export type { Brake, Detection } from "../proto/gen/convoke/v1/detection_pb.js";
+export { type Dispatch, Dispatch_MoveReason, DispatchSchema } from "../proto/gen/convoke/v1/dispatch_pb.js";
 export { type Dispatcher, DispatcherSchema } from "../proto/gen/convoke/v1/dispatcher_pb.js";
 export {
   type CommitResult,
@@ -65,7 +66,14 @@ export {
   TaskRelease_Cause,
 } from "../proto/gen/convoke/v1/dispatcher_service_pb.js";
 export { ErrorReason } from "../proto/gen/convoke/v1/error_reason_pb.js";
-export { type Server, Server_State, ServerSchema } from "../proto/gen/convoke/v1/server_pb.js";
+export {
+  type Server,
+  type Server_Drain,
+  type Server_Health,
+  Server_Health_Cause,
+  Server_State,
+  ServerSchema,
+} from "../proto/gen/convoke/v1/server_pb.js";
 export { type ServerEvent, ServerService } from "../proto/gen/convoke/v1/server_service_pb.js";
 export { EventType } from "../proto/gen/convoke/v1/watch_pb.js";
 export { type Page, paginate } from "./paginate.ts";

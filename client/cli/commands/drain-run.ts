@@ -54,7 +54,12 @@ export async function runDrain(
     refused = err;
   }
   const outcomes = wait
-    ? await waitForDrains(context, client, begun, { endpoint, say, timeoutMs: options.timeout })
+    ? await waitForDrains(context, client, begun, {
+        endpoint,
+        say,
+        showProgress: output === "table",
+        timeoutMs: options.timeout,
+      })
     : begun.map((server): DrainOutcome => ({ kind: "drained", server }));
   if (output !== "table") await printServers(context, output, ids, outcomes);
   const details = [...(refused?.details ?? [])];

@@ -22,6 +22,8 @@ export interface DrainWait {
   readonly endpoint: string;
   /** Prints a line about a server whose drain has ended. */
   readonly say: (text: string) => Promise<void>;
+  /** Whether to show how far it is; what is printed for programs comes alone. */
+  readonly showProgress: boolean;
   /** How long to wait at most; no end without. */
   readonly timeoutMs: number | undefined;
 }
@@ -47,7 +49,7 @@ export async function waitForDrains(
   context: CliContext,
   client: ConvokeClient,
   servers: readonly Server[],
-  { endpoint, say, timeoutMs = Number.POSITIVE_INFINITY }: DrainWait,
+  { endpoint, say, showProgress, timeoutMs = Number.POSITIVE_INFINITY }: DrainWait,
 ): Promise<DrainOutcome[]> {
   const { clock, signal, stderr } = context;
   const endMs = clock.monotonicMs() + timeoutMs;
@@ -102,7 +104,7 @@ export async function waitForDrains(
         progress.clear();
         for (const line of lines) stderr.write(`${line}\n`);
       }
-      showProgress();
+      if (showProgress) show();
       const leftMs = endMs - clock.monotonicMs();
       if (leftMs <= 0) break;
       await sleep(clock, Math.min(POLL_MS, leftMs), signal);
@@ -122,7 +124,7 @@ export async function waitForDrains(
       },
   );
 
-  function showProgress() {
+  function show() {
     let gone = 0;
     let of = 0;
     let deadlineMs = 0;

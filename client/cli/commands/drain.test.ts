@@ -136,6 +136,7 @@ test("prints the servers as they are at the end when asked to", async () => {
   await plane.leave("s1", 0);
   expect(await finished).toBe(0);
   expect(JSON.parse(plane.cli.stdout())).toMatchObject({ serverId: "s1", drain: { done: true } });
+  expect(plane.cli.stderr()).toBe("");
 });
 
 test("Ctrl-C ends the waiting alone, and says so", async () => {

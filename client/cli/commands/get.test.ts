@@ -134,7 +134,7 @@ test("dispatchers as a table", async () => {
 test("servers as a table", async () => {
   expect(await printed("get servers")).toMatchInlineSnapshot(`
     "
-    ID   STATE   WHY   SINCE   HELD   CORDON     UNITS    CONFERENCES   REGION   AGENT
+    ID   STATE   WHY   SINCE   HOLD   CORDON     UNITS    CONFERENCES   REGION   AGENT
     s1   UP      -     3h      -      cordoned   12/500   1             eu       127.0.0.1:9100
     s2   DOWN    -     -       -      -          0/500    0             -        127.0.0.1:9101
     "
@@ -144,7 +144,7 @@ test("servers as a table", async () => {
 test("servers as a wide table", async () => {
   expect(await printed("get servers -o wide")).toMatchInlineSnapshot(`
     "
-    ID   STATE   WHY   SINCE   HELD   CORDON     UNITS    CONFERENCES   REGION   AGENT            DRIVER     INCARNATION   AGE   FAILURES   LABELS   MESSAGE
+    ID   STATE   WHY   SINCE   HOLD   CORDON     UNITS    CONFERENCES   REGION   AGENT            DRIVER     INCARNATION   AGE   FAILURES   LABELS   MESSAGE
     s1   UP      -     3h      -      cordoned   12/500   1             eu       127.0.0.1:9100   loopback   1             3h    0          -        -
     s2   DOWN    -     -       -      -          0/500    0             -        127.0.0.1:9101   loopback   4             -     0          -        -
     "
@@ -219,7 +219,7 @@ describe("what is wrong with servers", () => {
     expect(exitCode).toBe(0);
     expect(`\n${stdout}`).toMatchInlineSnapshot(`
       "
-      ID   STATE     WHY             SINCE   HELD   CORDON            UNITS   CONFERENCES   REGION   AGENT
+      ID   STATE     WHY             SINCE   HOLD   CORDON            UNITS   CONFERENCES   REGION   AGENT
       s1   UP        answers         90m     -      -                 0/100   0             -        s1:9100
       s2   SUSPECT   held-by-brake   60s     -      draining 37/200   0/100   163           -        s2:9100
       s3   DOWN      dampened        3m      45s    drained           0/100   0             -        s3:9100

@@ -15,7 +15,7 @@ export const serverResource: Resource<typeof ServerSchema> = {
       header: "SINCE",
       cell: (server, nowMs) => ageCell(server.health?.changeTime ?? server.registerTime, nowMs),
     },
-    { header: "HELD", cell: holdCell },
+    { header: "HOLD", cell: holdCell },
     { header: "CORDON", cell: cordonCell },
     { header: "UNITS", cell: (server) => `${server.reservedUnits}/${server.capacity}` },
     { header: "CONFERENCES", cell: (server) => String(server.conferenceCount) },
