@@ -1,0 +1,410 @@
+import type { Chance } from "./chance.ts";
+import { CALM_MS } from "./scenario.ts";
+import type { SimulatedProcess } from "./simulated-process.ts";
+import type { World } from "./world.ts";
+
+/** Something that goes wrong, for a while. */
+interface Fault {
+  readonly name: string;
+  readonly lastsMs: number;
+  begin(): void;
+  /** Mends it; called once, at the latest when the world is healed. */
+  end(): void;
+  /** Whether it is between the control plane and somebody, or inside it. */
+  readonly isControlPlane: boolean;
+}
+
+/** What goes wrong in how many parts of all faults. */
+type Draw = readonly [parts: number, draw: (world: World, chance: Chance) => Fault];
+
+const DRAWS: readonly Draw[] = [
+  [3, killDispatcher],
+  [3, pauseDispatcher],
+  [1, restartAllDispatchers],
+  [3, killServer],
+  [2, restartServer],
+  [3, freezeServer],
+  [2, isolateServer],
+  [3, cutObserver],
+  [1, blackOutObservers],
+  [2, loseHalf],
+  [2, flap],
+  [2, killReplica],
+  [2, pauseReplica],
+  [3, stallWatch],
+  [2, loseStore],
+  [2, loseReplies],
+  [4, slowLink],
+  [2, cutFromControlPlane],
+  [1, failStarts],
+];
+
+const TOTAL = DRAWS.reduce((sum, [parts]) => sum + parts, 0);
+
+function drawFault(world: World, chance: Chance): Fault {
+  let left = chance.next() * TOTAL;
+  for (const [parts, draw] of DRAWS) {
+    left -= parts;
+    if (left < 0) return draw(world, chance);
+  }
+  return killDispatcher(world, chance);
+}
+
+/** Draws what goes wrong and when, and mends everything when it is time. */
+export function planFaults(world: World, chance: Chance): void {
+  const { time, scenario, trace } = world;
+  const ongoing = new Set<Fault>();
+
+  function begin(fault: Fault) {
+    trace.event("fault", () => `${fault.name} for ${Math.round(fault.lastsMs)} ms`);
+    world.invariants.truth.note();
+    ongoing.add(fault);
+    if (fault.isControlPlane) world.controlPlaneTroubles += 1;
+    fault.begin();
+    world.invariants.truth.note();
+    time.at(time.nowMs + fault.lastsMs, () => end(fault));
+  }
+
+  function end(fault: Fault) {
+    if (!ongoing.delete(fault)) return;
+    trace.event("fault", () => `end of ${fault.name}`);
+    world.invariants.truth.note();
+    if (fault.isControlPlane) world.controlPlaneTroubles -= 1;
+    fault.end();
+    world.invariants.truth.note();
+  }
+
+  for (let count = chance.whole(0, 5); count > 0; count--) {
+    const atMs = chance.between(CALM_MS, scenario.stormUntilMs);
+    const fault = drawFault(world, chance);
+    time.at(atMs, () => begin(fault));
+  }
+  time.at(scenario.healMs, () => {
+    for (const fault of [...ongoing]) end(fault);
+    trace.event("fault", () => "all is mended");
+  });
+}
+
+function fault(
+  name: string,
+  lastsMs: number,
+  begin: () => void,
+  end: () => void,
+  isControlPlane = false,
+): Fault {
+  return { name, lastsMs, begin, end, isControlPlane };
+}
+
+/** Starts what is dead, unless another fault has done so. */
+function revive(node: { readonly process: SimulatedProcess; start(): void }) {
+  if (node.process.state === "killed") node.start();
+}
+
+function killDispatcher(world: World, chance: Chance): Fault {
+  const node = chance.pick(world.dispatchers);
+  return fault(
+    `kill ${node.id}`,
+    chance.between(100, 9_000),
+    () => node.process.kill(),
+    () => revive(node),
+  );
+}
+
+function pauseDispatcher(world: World, chance: Chance): Fault {
+  const node = chance.pick(world.dispatchers);
+  let { process } = node;
+  return fault(
+    `pause ${node.id}`,
+    chance.between(300, 12_000),
+    () => {
+      process = node.process;
+      process.pause();
+    },
+    () => process.resume(),
+  );
+}
+
+function restartAllDispatchers(world: World, chance: Chance): Fault {
+  return fault(
+    "restart all dispatchers",
+    chance.between(50, 4_000),
+    () => {
+      for (const { process } of world.dispatchers) process.kill();
+    },
+    () => {
+      for (const node of world.dispatchers) revive(node);
+    },
+  );
+}
+
+function killServer(world: World, chance: Chance): Fault {
+  const server = chance.pick(world.servers);
+  return fault(
+    `kill ${server.id}`,
+    chance.between(1_000, 15_000),
+    () => server.process.kill(),
+    () => revive(server),
+  );
+}
+
+function restartServer(world: World, chance: Chance): Fault {
+  const server = chance.pick(world.servers);
+  return fault(
+    `restart ${server.id}`,
+    chance.between(1, 800),
+    () => server.process.kill(),
+    () => revive(server),
+  );
+}
+
+function freezeServer(world: World, chance: Chance): Fault {
+  const server = chance.pick(world.servers);
+  return fault(
+    `freeze ${server.id}`,
+    chance.between(500, 20_000),
+    () => server.process.pause(),
+    () => server.process.resume(),
+  );
+}
+
+/** The machine goes on, and nobody reaches it. */
+function isolateServer(world: World, chance: Chance): Fault {
+  const { id } = chance.pick(world.servers);
+  const nodes = [...world.replicas, ...world.dispatchers].map((node) => node.id);
+  const loses = chance.happens(0.5);
+  return fault(
+    `isolate ${id}`,
+    chance.between(1_000, 18_000),
+    () => {
+      for (const node of nodes) world.network.cut(id, node, loses);
+    },
+    () => {
+      for (const node of nodes) world.network.heal(id, node);
+    },
+    true,
+  );
+}
+
+/** One observer loses one server, or all of them. */
+function cutObserver(world: World, chance: Chance): Fault {
+  const dispatcher = chance.pick(world.dispatchers).id;
+  const servers = chance.happens(0.6) ? [chance.pick(world.servers).id] : world.servers.map(({ id }) => id);
+  const loses = chance.happens(0.5);
+  return fault(
+    `cut ${dispatcher} from ${servers.join(", ")}`,
+    chance.between(1_000, 15_000),
+    () => {
+      for (const id of servers) world.network.cut(dispatcher, id, loses);
+    },
+    () => {
+      for (const id of servers) world.network.heal(dispatcher, id);
+    },
+  );
+}
+
+/** All observers lose all servers for five seconds. */
+function blackOutObservers(world: World, chance: Chance): Fault {
+  const pairs = world.dispatchers.flatMap(({ id }) =>
+    world.servers.map((server) => [id, server.id] as const),
+  );
+  const loses = chance.happens(0.5);
+  const { blackout } = world.invariants.truth;
+  let cut: typeof pairs = [];
+  return fault(
+    "cut all observers from all servers",
+    5_000,
+    () => {
+      // What is cut for another reason stays so.
+      cut = pairs.filter(([a, b]) => !world.network.isCut(a, b));
+      for (const [a, b] of cut) {
+        blackout.add(`${a} ${b}`);
+        world.network.cut(a, b, loses);
+      }
+    },
+    () => {
+      for (const [a, b] of cut) {
+        blackout.delete(`${a} ${b}`);
+        world.network.heal(a, b);
+      }
+    },
+  );
+}
+
+/** Half of the servers go at once, each in its way or all in one. */
+function loseHalf(world: World, chance: Chance): Fault {
+  const servers = chance.some(world.servers, Math.ceil(world.servers.length / 2));
+  const frozen = chance.happens(0.5);
+  return fault(
+    `${frozen ? "freeze" : "kill"} ${servers.map(({ id }) => id).join(", ")} at once`,
+    chance.between(4_000, 15_000),
+    () => {
+      for (const { process } of servers) frozen ? process.pause() : process.kill();
+    },
+    () => {
+      for (const server of servers) frozen ? server.process.resume() : revive(server);
+    },
+  );
+}
+
+/** A server that comes and goes. */
+function flap(world: World, chance: Chance): Fault {
+  const server = chance.pick(world.servers);
+  const frozen = chance.happens(0.4);
+  const upMs = chance.between(300, 2_500);
+  const downMs = chance.between(300, 3_500);
+  let over = false;
+  const goDown = () => {
+    if (over) return;
+    world.invariants.truth.note();
+    frozen ? server.process.pause() : server.process.kill();
+    world.invariants.truth.note();
+    world.time.at(world.time.nowMs + downMs, comeUp);
+  };
+  const comeUp = () => {
+    if (over) return;
+    world.invariants.truth.note();
+    frozen ? server.process.resume() : revive(server);
+    world.invariants.truth.note();
+    world.time.at(world.time.nowMs + upMs, goDown);
+  };
+  return fault(`flap ${server.id}`, chance.between(4_000, 16_000), goDown, () => {
+    over = true;
+    if (server.process.state === "paused") server.process.resume();
+    revive(server);
+  });
+}
+
+function killReplica(world: World, chance: Chance): Fault {
+  const node = chance.pick(world.replicas);
+  return fault(
+    `kill ${node.id}`,
+    chance.between(200, 6_000),
+    () => node.process.kill(),
+    () => revive(node),
+    true,
+  );
+}
+
+function pauseReplica(world: World, chance: Chance): Fault {
+  const node = chance.pick(world.replicas);
+  let { process } = node;
+  return fault(
+    `pause ${node.id}`,
+    chance.between(300, 10_000),
+    () => {
+      process = node.process;
+      process.pause();
+    },
+    () => process.resume(),
+    true,
+  );
+}
+
+/** The view stands still, and believes that it is fresh. */
+function stallWatch(world: World, chance: Chance): Fault {
+  const node = chance.pick(world.replicas);
+  const lagMs = chance.happens(0.5) ? chance.between(50, 1_500) : 0;
+  let { access } = node;
+  return fault(
+    `${lagMs > 0 ? "lag" : "stall"} the watch of ${node.id}`,
+    chance.between(300, 5_000),
+    () => {
+      access = node.access;
+      if (lagMs > 0) access.watchLagMs = lagMs;
+      else access.setWatchStalled(true);
+    },
+    () => {
+      access.watchLagMs = 0;
+      access.setWatchStalled(false);
+    },
+    true,
+  );
+}
+
+/** One replica or all of them lose the store. */
+function loseStore(world: World, chance: Chance): Fault {
+  const nodes = chance.happens(0.5) ? world.replicas : [chance.pick(world.replicas)];
+  let accesses = nodes.map(({ access }) => access);
+  return fault(
+    `lose the store of ${nodes.map(({ id }) => id).join(", ")}`,
+    chance.between(300, 6_000),
+    () => {
+      accesses = nodes.map(({ access }) => access);
+      for (const access of accesses) access.setLost(true);
+    },
+    () => {
+      for (const access of accesses) access.setLost(false);
+    },
+    true,
+  );
+}
+
+function loseReplies(world: World, chance: Chance): Fault {
+  const part = chance.between(0.1, 0.6);
+  let accesses = world.replicas.map(({ access }) => access);
+  return fault(
+    `lose ${Math.round(part * 100)} % of the store's replies`,
+    chance.between(1_000, 6_000),
+    () => {
+      accesses = world.replicas.map(({ access }) => access);
+      for (const access of accesses) access.lostReplies = part;
+    },
+    () => {
+      for (const access of accesses) access.lostReplies = 0;
+    },
+    true,
+  );
+}
+
+/** What a dispatcher sends comes late: to a server, or to a replica. */
+function slowLink(world: World, chance: Chance): Fault {
+  const { id } = chance.pick(world.dispatchers);
+  const toServer = chance.happens(0.5);
+  const to = toServer ? chance.pick(world.servers).id : chance.pick(world.replicas).id;
+  const byMs = chance.between(200, 4_000);
+  const { slow } = world.invariants.truth;
+  return fault(
+    `slow ${id} to ${to} by ${Math.round(byMs)} ms`,
+    chance.between(1_000, 9_000),
+    () => {
+      if (toServer) slow.add(`${id} ${to}`);
+      world.network.slow(id, to, byMs);
+    },
+    () => {
+      slow.delete(`${id} ${to}`);
+      world.network.slow(id, to, 0);
+    },
+    !toServer,
+  );
+}
+
+function cutFromControlPlane(world: World, chance: Chance): Fault {
+  const { id } = chance.pick([...world.dispatchers, ...world.servers]);
+  const loses = chance.happens(0.5);
+  const replicas = chance.happens(0.5) ? world.replicas : [chance.pick(world.replicas)];
+  return fault(
+    `cut ${id} from ${replicas.map((node) => node.id).join(", ")}`,
+    chance.between(500, 15_000),
+    () => {
+      for (const node of replicas) world.network.cut(id, node.id, loses);
+    },
+    () => {
+      for (const node of replicas) world.network.heal(id, node.id);
+    },
+    true,
+  );
+}
+
+function failStarts(world: World, chance: Chance): Fault {
+  const server = chance.pick(world.servers);
+  return fault(
+    `fail starts on ${server.id}`,
+    chance.between(1_000, 8_000),
+    () => {
+      server.failingStarts = 0.7;
+    },
+    () => {
+      server.failingStarts = 0;
+    },
+  );
+}

@@ -1,0 +1,87 @@
+import type { Clock } from "../../common/clock.ts";
+import type { VirtualTime } from "./virtual-time.ts";
+
+/**
+ * A process of the simulated world. What happens inside comes from outside: from its timers and from messages, and
+ * both come in through its gate. So a process that is paused does nothing until it goes on, when it finds its timers late
+ * and its messages waiting, and one that is killed never does anything again.
+ */
+export interface SimulatedProcess {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly state: "running" | "paused" | "killed";
+  /** Runs this inside the process as soon as it runs; never when it is killed. */
+  enter(work: () => void): void;
+  /** As SIGSTOP. */
+  pause(): void;
+  /** As SIGCONT. */
+  resume(): void;
+  /** As SIGKILL. */
+  kill(): void;
+  /** Calls back when the process is killed. */
+  onKilled(listener: () => void): void;
+}
+
+/** The wall clock at the beginning of every world, in milliseconds since 1970. */
+export const EPOCH_MS = Date.UTC(2030, 0, 1);
+
+export function createSimulatedProcess(name: string, time: VirtualTime): SimulatedProcess {
+  let state: SimulatedProcess["state"] = "running";
+  let waiting: (() => void)[] = [];
+  const listeners: (() => void)[] = [];
+
+  function enter(work: () => void) {
+    if (state === "running" && waiting.length === 0) work();
+    else if (state !== "killed") waiting.push(work);
+  }
+
+  /** One at a time, so that each finds the process as the one before has left it. */
+  function goOn() {
+    if (state !== "running") return;
+    const work = waiting.shift();
+    if (!work) return;
+    if (waiting.length > 0) time.at(time.nowMs, goOn);
+    work();
+  }
+
+  return {
+    name,
+    clock: {
+      wallMs: () => EPOCH_MS + time.nowMs,
+      monotonicMs: () => time.nowMs,
+      setTimer(callback, delayMs) {
+        let cleared = false;
+        const scheduled = time.at(time.nowMs + Math.max(0, delayMs), () =>
+          enter(() => {
+            if (!cleared) callback();
+          }),
+        );
+        return {
+          clear() {
+            cleared = true;
+            scheduled.cancel();
+          },
+        };
+      },
+    },
+    get state() {
+      return state;
+    },
+    enter,
+    pause() {
+      if (state === "running") state = "paused";
+    },
+    resume() {
+      if (state !== "paused") return;
+      state = "running";
+      if (waiting.length > 0) time.at(time.nowMs, goOn);
+    },
+    kill() {
+      if (state === "killed") return;
+      state = "killed";
+      waiting = [];
+      for (const listener of listeners.splice(0)) listener();
+    },
+    onKilled: (listener) => void listeners.push(listener),
+  };
+}
