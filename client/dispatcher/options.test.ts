@@ -27,6 +27,7 @@ describe("dispatcher options", () => {
     ["ttlMs must be", { ttlMs: Number.NaN }],
     ["weight must be", { weight: 1.5 }],
     ["startRate must be", { startRate: 0 }],
+    ["not an address", { metrics: "9300" }],
     ["stopGraceMs must be", { stopGraceMs: -1 }],
     ['unknown dispatcher option "tick"', { tick: 5 }],
   ])("are refused: %s", (message, wrong) => {

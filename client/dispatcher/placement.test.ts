@@ -261,6 +261,28 @@ describe("a plan", () => {
     ]);
   });
 
+  it("takes the most urgent first, whatever their size", () => {
+    const tasks = [
+      task("drain", { weight: 9, urgency: 3 }),
+      task("ordinary", { weight: 2, urgency: 2 }),
+      task("lost", { weight: 1, urgency: 0 }),
+    ];
+    const plan = planPlacements(tasks, [server("a", { capacity: 3 })]);
+    expect(plan.placed.map((one) => one.task.id)).toEqual(["lost", "ordinary"]);
+  });
+
+  it("leaves a server for good, or unless nothing else fits", () => {
+    const choose = (forGood: boolean, servers: PlaceableServer[]) =>
+      planPlacements([task("c", { leaving: { serverId: "a", forGood } })], servers).placed[0]?.serverId;
+    const almostFull = server("b", { reservedUnits: 99 });
+    expect(choose(false, [server("a"), almostFull])).toBe("b");
+    expect(choose(false, [server("a"), server("b", { reservedUnits: 100 })])).toBe("a");
+    expect(choose(true, [server("a"), almostFull])).toBe("b");
+    expect(choose(true, [server("a"), server("a2", { cordoned: true })])).toBeUndefined();
+    // Another life of the server is the server all the same.
+    expect(choose(true, [server("a", { incarnation: 7n })])).toBeUndefined();
+  });
+
   it("prefers and avoids by labels only among servers that are about equally full", () => {
     const preferring = task("c", { preferredLabels: { zone: "a" }, avoidedLabels: { old: "yes" } });
     const choose = (servers: PlaceableServer[]) => planPlacements([preferring], servers).placed[0]?.serverId;
@@ -289,6 +311,7 @@ describe("a plan", () => {
       server("full", { region: "eu", labels: { gpu: "yes" }, reservedUnits: 95 }),
       server("tried", { region: "eu", labels: { gpu: "yes" } }),
       server("failing", { region: "eu", labels: { gpu: "yes" }, penalised: true }),
+      server("silent", { unanswering: true }),
     ];
     const [left] = planPlacements(
       [
@@ -302,8 +325,8 @@ describe("a plan", () => {
       servers,
     ).unplaced;
     expect(left?.reason).toBe(
-      "of 7 servers: 1 cordoned, 1 down, 1 resting after a failed start, 1 not in region eu, " +
-        "1 without label gpu=yes, 1 tried before, 1 without room for 10 units",
+      "of 8 servers: 1 cordoned, 1 down, 1 resting after a failed start, 1 not in region eu, " +
+        "1 without label gpu=yes, 1 does not answer this dispatcher, 1 tried before, 1 without room for 10 units",
     );
     expect(planPlacements([task("c")], []).unplaced[0]?.reason).toBe("no conference server is registered");
   });

@@ -1,6 +1,7 @@
 import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
 import pino from "pino";
 import { describe, expect, it } from "vitest";
+import { compileDetection, type DetectionSettings, toDetection } from "../../common/detection.ts";
 import { statusError } from "../../common/rpc/status.ts";
 import { durationFromMs } from "../../common/time.ts";
 import { DispatcherService } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
@@ -13,7 +14,7 @@ import {
   EpochOverError,
   VALIDITY_MARGIN,
 } from "./epoch.ts";
-import { createRegistration } from "./registration.ts";
+import { createRegistration, type WithEpoch } from "./registration.ts";
 
 const TTL_MS = 6_000;
 const INTERVAL_MS = 2_000;
@@ -40,6 +41,7 @@ function setUp() {
         return {
           dispatcher: { dispatcherId, epoch, weight, labels, ttl: durationFromMs(TTL_MS) },
           heartbeatInterval: durationFromMs(INTERVAL_MS),
+          detection: toDetection(compileDetection({ profile: "wan", refusals: 7 })),
         };
       },
       async heartbeat({ epoch }) {
@@ -72,7 +74,7 @@ function setUp() {
       epoch.signal.addEventListener("abort", done);
       stop.signal.addEventListener("abort", done);
     });
-  const running = (work = untilOver) => registration.run(stop.signal, work);
+  const running = (work: WithEpoch = untilOver) => registration.run(stop.signal, work);
   return { clock, calls, epochs, answers, registry, registration, stop, running };
 }
 
@@ -89,6 +91,16 @@ describe("a registration", () => {
     expect(calls.at(-1)).toBe("deregister 1");
     expect(registration.state).toEqual({ kind: "ended" });
     expect(clock.pending).toBe(0);
+  });
+
+  it("hands on how servers are observed", async () => {
+    const { stop, running } = setUp();
+    let given: DetectionSettings | undefined;
+    await running(async (_epoch, detection) => {
+      given = detection;
+      stop.abort();
+    });
+    expect(given).toEqual(compileDetection({ profile: "wan", refusals: 7 }));
   });
 
   it("goes on heartbeating while the work finishes after the stop", async () => {

@@ -140,6 +140,43 @@ describe("the server table", () => {
   });
 });
 
+describe("the server table tells observers", () => {
+  it("what appears, goes, or changes in state, incarnation or address, and of nothing else", () => {
+    const { table } = setUp();
+    const told: string[] = [];
+    const forget = table.onChange((serverId) => told.push(`${serverId} ${table.get(serverId)?.incarnation}`));
+    const told1 = () => told.splice(0);
+    table.apply(put(serverOf("a")), 1n);
+    expect(told1()).toEqual(["a 1"]);
+    table.apply(put(serverOf("a", { reservedUnits: 5, cordoned: true })), 2n);
+    expect(told1()).toEqual([]);
+    table.apply(put(serverOf("a", { incarnation: 2n })), 3n);
+    table.apply(put(serverOf("a", { incarnation: 2n, agentAddress: "a:2" })), 4n);
+    table.apply(
+      put(create(ServerSchema, { ...serverOf("a", { incarnation: 2n }), state: Server_State.DOWN })),
+      5n,
+    );
+    expect(told1()).toEqual(["a 2", "a 2", "a 2"]);
+    table.apply(gone(serverOf("a")), 6n);
+    expect(told1()).toEqual(["a undefined"]);
+    expect([...table.ids()]).toEqual([]);
+    forget();
+    table.apply(put(serverOf("b")), 7n);
+    expect(told1()).toEqual([]);
+  });
+
+  it("and gives them a new connection to a server that is there", () => {
+    const { table, open } = setUp();
+    table.apply(put(serverOf("a")), 1n);
+    const client = table.agent("a", 1n);
+    const renewed = table.renewedAgent("a", 1n);
+    expect(renewed).not.toBe(client);
+    expect(table.agent("a", 1n)).toBe(renewed);
+    expect(open).toEqual(["a:1"]);
+    expect(table.renewedAgent("a", 2n)).toBeUndefined();
+  });
+});
+
 describe("following the servers", () => {
   type Step = { messages: WatchServersResponse[]; end?: ConnectError };
   const message = (revision: bigint, ...events: ReturnType<typeof put>[]) =>

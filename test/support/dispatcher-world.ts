@@ -3,6 +3,7 @@ import type { AgentClient } from "../../client/transport/client.ts";
 import { statusError } from "../../common/rpc/status.ts";
 import { durationFromMs, durationMs, timestampFromMs } from "../../common/time.ts";
 import { AgentService, type StartConferencesRequest } from "../../proto/gen/convoke/v1/agent_service_pb.js";
+import { Dispatch_MoveReason } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import {
   type CommitDispatchesRequest,
   DispatcherService,
@@ -20,6 +21,11 @@ export interface WorldConference {
   readonly id: string;
   readonly weight: number;
   readonly requiredLabels: Readonly<Record<string, string>>;
+  /** Why it is moved, and from where. */
+  readonly moveReason: Dispatch_MoveReason;
+  readonly previousServerId: string;
+  /** Since 1970. */
+  readonly startMs: number;
   state: "due" | "claimed" | "active" | "failed";
   claim?: { readonly epoch: bigint; readonly dispatchEpoch: bigint };
   dispatch?: NewDispatch;
@@ -113,10 +119,13 @@ export function createDispatcherWorld() {
     return undefined;
   }
 
-  function taskOf({ id, weight, requiredLabels, claim }: WorldConference) {
+  function taskOf({ id, weight, requiredLabels, claim, ...more }: WorldConference) {
     return {
       conferenceId: id,
       weight,
+      moveReason: more.moveReason,
+      previousServerId: more.previousServerId,
+      startTime: timestampFromMs(more.startMs),
       requiredLabels: { ...requiredLabels },
       dispatchEpoch: claim?.dispatchEpoch ?? 0n,
       validUntil: timestampFromMs(Date.now() + 3_600_000),
@@ -311,13 +320,16 @@ export function createDispatcherWorld() {
       revision++;
       return server;
     },
-    addConferences(count: number, more: Partial<Pick<WorldConference, "weight" | "requiredLabels">> = {}) {
+    addConferences(count: number, more: Partial<Omit<WorldConference, "id" | "state" | "releases">> = {}) {
       return Array.from({ length: count }, () => {
         const id = `c${conferences.size}`;
         const conference: WorldConference = {
           id,
           weight: 1,
           requiredLabels: {},
+          moveReason: Dispatch_MoveReason.UNSPECIFIED,
+          previousServerId: "",
+          startMs: Date.now(),
           state: "due",
           releases: [],
           ...more,

@@ -28,7 +28,7 @@ test("an ID is enough", async () => {
 
 test("everything else can be told", async () => {
   const options = await run(
-    "--id d1 --endpoint 127.0.0.1:1 --window 1h30m --tick 500ms --ttl 10s --weight 3 --label zone=a --label rack=7 --start-rate 12.5",
+    "--id d1 --endpoint 127.0.0.1:1 --window 1h30m --tick 500ms --ttl 10s --weight 3 --label zone=a --label rack=7 --start-rate 12.5 --metrics 127.0.0.1:0",
   );
   expect(options).toMatchObject({
     endpoint: "127.0.0.1:1",
@@ -38,6 +38,7 @@ test("everything else can be told", async () => {
     weight: 3,
     label: { zone: "a", rack: "7" },
     startRate: 12.5,
+    metrics: "127.0.0.1:0",
   });
 });
 
@@ -59,6 +60,7 @@ describe("what is wrong ends it before anything starts", () => {
 
   test.each([
     ["a bad ID", "--id D1", {}, "not a dispatcher ID"],
+    ["a bad address of metrics", "--id d1 --metrics 9300", {}, "not an address"],
     ["a bad label in the environment", "--id d1", { CONVOKE_LABELS: "zone=a,zone=b" }, "given twice"],
   ])("%s, as a mistake in the command line", async (_, args, env, message) => {
     const failure = await run(args, env).catch((err: unknown) => err);

@@ -88,7 +88,9 @@ describe("an observer's vote", () => {
 
   it("places nothing on a server until it has answered often enough since it failed", () => {
     expect(isFailingHere(beginObservation(0))).toBe(false);
-    expect(isFailingHere(run(["timeout"], beginObservation(0), 0))).toBe(true);
+    expect(isFailingHere(run(["timeout"], beginObservation(0), 0))).toBe(false);
+    expect(isFailingHere(run(["refused"], beginObservation(0), 0))).toBe(true);
+    expect(isFailingHere(run(["timeout"]))).toBe(true);
     expect(isFailingHere(run(["timeout", "ok"]))).toBe(true);
     expect(isFailingHere(run(["timeout", "ok", "ok"]))).toBe(false);
   });

@@ -122,9 +122,12 @@ export function nextProbe(state: ObserverState, nowMs: number, limits: Limits): 
   return inGrace(state, nowMs, limits) || isCalledFailed(state.vote, limits) ? "interval" : "retry";
 }
 
-/** Whether it is unsafe to place anything there: it did not answer last, or not yet often enough since it failed. */
+/**
+ * Whether it is unsafe to place anything there: it failed, and has not answered often enough since. What an observer does
+ * not hear in its grace is no reason yet; what is refused is.
+ */
 export function isFailingHere({ last, vote }: ObserverState): boolean {
-  return (last !== undefined && last !== "ok") || isFailing(vote);
+  return isFailing(vote) || (last !== undefined && isExplicit(last));
 }
 
 /** Whether this vote counts towards DOWN. */
