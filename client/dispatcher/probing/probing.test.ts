@@ -366,6 +366,20 @@ describe("probing", () => {
     expect(stored.get("s1")).toBe("TIMEOUT 3");
   });
 
+  it("takes no probe that was in flight during its pause for a failure, even without a grace", async () => {
+    const settings = compileDetection({ graceMs: 0 });
+    const { clock, manners, start, pause, probed, requests, figures } = world({ settings });
+    start();
+    await clock.advance(2 * ROUND_MS);
+    manners.set("s1", "silent");
+    for (const before = probed("s1"); probed("s1") === before; ) await clock.advance(10);
+    manners.set("s1", "ok");
+    pause(3_000);
+    await clock.advance(3 * ROUND_MS);
+    expect(figures.results).toContain("timeout");
+    expect(requests).toEqual([]);
+  });
+
   it("says everything again under a new epoch, and nothing under one that is over (I5)", async () => {
     const { clock, manners, start, stored, requests } = world();
     manners.set("s1", "refused");
