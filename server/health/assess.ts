@@ -61,12 +61,7 @@ export function assess(
   now: Moment,
   before: Memory,
 ): Assessment {
-  const standings = [...view.servers.values()].map((entry) => {
-    const tally = tallyOf(view, observers, settings, entry.server);
-    return { entry, server: entry.server, tally, isFailing: isFailing(entry.server, tally, now.wallMs) };
-  });
-  const { releasedUntilMs } = view.brake;
-  const brake = countBrake(standings, settings, { nowMs: now.wallMs, releasedUntilMs });
+  const { standings, brake } = survey(view, observers, settings, now.wallMs);
   const memory = new Map<string, ServerMemory>();
   const down: Verdict[] = [];
   const others: Verdict[] = [];
@@ -78,7 +73,6 @@ export function assess(
   for (const { entry, server, tally } of standings) {
     const nextMs = nextMoveMs(server, now.wallMs);
     if (nextMs !== undefined) waits.push(Math.min(nextMs - now.wallMs, LONGEST_WAIT_MS));
-    if (!tally) continue;
     const own = remember(entry, tally, now.monotonicMs, before.get(server.serverId));
     memory.set(server.serverId, own);
     const settledMs = (own.failedSinceMs ?? Number.POSITIVE_INFINITY) + settings.settleMs;
@@ -110,34 +104,49 @@ export function assessBrake(
   settings: DetectionSettings,
   nowMs: number,
 ): { readonly count: BrakeCount; readonly heldServerIds: readonly string[] } {
-  const servers = [...view.servers.values()].map(({ server }) => server);
-  const standings = servers.map((server) => ({
-    server,
-    isFailing: isFailing(server, tallyOf(view, observers, settings, server), nowMs),
-  }));
-  return {
-    count: countBrake(standings, settings, { nowMs, releasedUntilMs: view.brake.releasedUntilMs }),
-    heldServerIds: servers.filter(isHeld).map(({ serverId }) => serverId),
-  };
+  const { standings, brake } = survey(view, observers, settings, nowMs);
+  const held = standings.filter(({ server }) => isHeld(server));
+  return { count: brake, heldServerIds: held.map(({ server }) => server.serverId) };
 }
 
-/** The votes on a server; undefined for one that is UP and has neither votes nor a past, as nearly all are. */
-function tallyOf(
+interface Surveyed {
+  readonly entry: ServerEntry;
+  readonly server: Server;
+  readonly tally: Tally;
+  readonly isFailing: boolean;
+}
+
+/** Counts votes and brake. Nearly all servers are well and have been so for long: those only count as servers. */
+function survey(
   view: HealthView,
   observers: Observers,
   settings: DetectionSettings,
-  server: Server,
-): Tally | undefined {
-  const isWell = server.state === Server_State.UP && !server.health?.failures;
-  if (isWell && view.observations.ofServer(server.serverId).size === 0) return undefined;
-  return tallyVotes(view, server, observers(view, server.serverId), settings);
+  nowMs: number,
+): { readonly standings: readonly Surveyed[]; readonly brake: BrakeCount } {
+  const standings: Surveyed[] = [];
+  let uneventful = 0;
+  for (const entry of view.servers.values()) {
+    const { server } = entry;
+    if (isUneventful(view, server)) {
+      uneventful += 1;
+      continue;
+    }
+    const tally = tallyVotes(view, server, observers(view, server.serverId), settings);
+    standings.push({ entry, server, tally, isFailing: isFailing(server, tally, nowMs) });
+  }
+  const { releasedUntilMs } = view.brake;
+  return { standings, brake: countBrake(standings, uneventful, settings, { nowMs, releasedUntilMs }) };
+}
+
+function isUneventful(view: HealthView, { serverId, state, health }: Server): boolean {
+  if (state !== Server_State.UP || health?.downTime || health?.restartDeadline) return false;
+  return view.observations.ofServer(serverId).size === 0;
 }
 
 /** A restart that was announced says nothing of the network. */
-function isFailing(server: Server, tally: Tally | undefined, nowMs: number): boolean {
-  const { restartDeadline } = server.health ?? {};
-  if (restartDeadline && timestampMs(restartDeadline) > nowMs) return false;
-  return tally !== undefined && tally.failing.length >= tally.majority;
+function isFailing({ health }: Server, { failing, majority }: Tally, nowMs: number): boolean {
+  if (health?.restartDeadline && timestampMs(health.restartDeadline) > nowMs) return false;
+  return failing.length >= majority;
 }
 
 function isHeld({ state, health }: Server): boolean {

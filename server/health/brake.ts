@@ -23,15 +23,18 @@ export interface BrakeCount {
  * declared DOWN, since moving all their conferences would do more harm than to wait. A server that fails and is held
  * counts as long as it fails: were it to leave the count after the window, the brake would let go of what it held.
  *
- * @param isFailing whether a majority of the server's observers reports failures, which nobody had announced
+ * @param standings the servers of which there is anything to tell; `isFailing`: a majority of its observers reports
+ *   failures, which nobody had announced
+ * @param others how many servers there are beside these, all well
  */
 export function countBrake(
   standings: Iterable<{ readonly server: Server; readonly isFailing: boolean }>,
+  others: number,
   settings: Pick<DetectionSettings, "brakeFraction" | "brakeWindowMs">,
   { nowMs, releasedUntilMs }: { readonly nowMs: number; readonly releasedUntilMs: number },
 ): BrakeCount {
   let failing = 0;
-  let servers = 0;
+  let servers = others;
   let nextMs: number | undefined;
   for (const { server, isFailing } of standings) {
     const { downTime } = server.health ?? {};

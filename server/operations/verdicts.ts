@@ -24,6 +24,10 @@ export type CountVerdict = (state: Server_State, cause: Server_Health_Cause) => 
 /** Votes come in bursts: with one look at all of them, more fail together, and nothing is judged a thousand times a second. */
 const PAUSE_MS = 20;
 
+/** A judgement that takes long, with thousands of servers failing, is followed by a pause that leaves time for the rest. */
+const PAUSE_PER_MS = 4;
+const LONGEST_PAUSE_MS = 200;
+
 /** The fences of a verdict must fit into a transaction, however many observers there are. */
 const MAX_FENCED_VOTES = 20;
 
@@ -83,20 +87,20 @@ export async function runVerdicts(
   const { view, clock, logger } = context;
   const backoff = createBackoff();
   while (!signal.aborted) {
-    let nextInMs: number | undefined;
+    const beganMs = clock.monotonicMs();
+    let pauseMs: number;
     try {
-      nextInMs = await verdicts.judgeOnce(signal);
+      const nextInMs = await verdicts.judgeOnce(signal);
       backoff.reset();
+      const judgedMs = clock.monotonicMs();
+      if (nextInMs !== 0) await view.changed.next(signal, nextInMs);
+      const restMs = Math.min(PAUSE_PER_MS * (judgedMs - beganMs), LONGEST_PAUSE_MS);
+      pauseMs = judgedMs + Math.max(PAUSE_MS, restMs) - clock.monotonicMs();
     } catch (err) {
       if (signal.aborted) return;
-      nextInMs = backoff.nextMs();
+      pauseMs = backoff.nextMs();
       logger.warn({ err }, "verdicts not written, trying again");
-      await sleep(clock, nextInMs, signal).catch(() => {});
-      continue;
     }
-    const judgedMs = clock.monotonicMs();
-    if (nextInMs !== 0) await view.changed.next(signal, nextInMs);
-    const pauseMs = judgedMs + PAUSE_MS - clock.monotonicMs();
     if (pauseMs > 0) await sleep(clock, pauseMs, signal).catch(() => {});
   }
 }

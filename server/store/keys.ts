@@ -5,7 +5,7 @@ export interface Keys {
   readonly round: string;
   /** Where the store was copied from, if it was. */
   readonly origin: string;
-  /** What operators decided about the brake. */
+  /** What operators decided about the brake; rewritten with every verdict of DOWN, so that these come one after another. */
   readonly brake: string;
   conference(id: string): string;
   dispatcher(id: string): string;
