@@ -11,9 +11,10 @@ import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import { createConvokeClient } from "../transport/client.ts";
 import { type AgentOptions, type CompiledAgentOptions, compileAgentOptions } from "./agent-options.ts";
 import { createAgentService } from "./agent-service.ts";
-import { runDrain, untilDrained } from "./drain.ts";
+import { type DrainOutcome, forgetDrained, runDrain, untilDrained } from "./drain.ts";
+import { createDriver } from "./drivers/create-driver.ts";
 import type { Driver } from "./drivers/driver.ts";
-import { createLoopbackDriver } from "./drivers/loopback.ts";
+import { ReplacedError } from "./drivers/room-server-driver.ts";
 import { createHostedConferences } from "./hosted.ts";
 import { createIsolation, type Isolation } from "./isolation.ts";
 import { runReconcile } from "./reconcile/reconcile.ts";
@@ -32,9 +33,15 @@ export interface AgentDependencies {
 /** How long calls under way have to finish when the agent stops. */
 const STOP_GRACE_MS = 5_000;
 
+/** The conference server has ended, or begun another life, and its agent must begin anew as well. */
+class LifeOverError extends Error {
+  override readonly name = "LifeOverError";
+}
+
 /**
  * Runs an agent until the signal aborts, or until it is drained, then stops it in phases: no new calls, those under way
- * finish, the registration and the watch end, the driver lets go of the conference server.
+ * finish, the registration and the watch end, the driver lets go of the conference server. When a room server begins
+ * another life, so does its agent.
  * @throws {TypeError} when an option is wrong, before anything is started
  * @throws {Error} when an address cannot be bound, when the control plane finds the facts of the server invalid, or when
  *   the conference server's life is over
@@ -45,12 +52,29 @@ export async function runAgent(
   signal: AbortSignal,
 ): Promise<void> {
   const options = compileAgentOptions(agentOptions);
+  for (;;) {
+    try {
+      return await runLife(options, dependencies, signal);
+    } catch (err) {
+      const beginsAnew = err instanceof LifeOverError && options.roomServer !== undefined;
+      if (!beginsAnew || signal.aborted || err.cause instanceof ReplacedError) throw err;
+      dependencies.logger.warn({ err }, "the conference server's life is over; beginning anew");
+    }
+  }
+}
+
+/** Runs an agent for one life of its conference server. */
+async function runLife(
+  options: CompiledAgentOptions,
+  dependencies: AgentDependencies,
+  signal: AbortSignal,
+): Promise<void> {
   const { logger, clock = systemClock, onServing, drain } = dependencies;
   await using stack = new AsyncDisposableStack();
   const client = stack.use(createConvokeClient({ endpoint: options.endpoint }));
   // The driver asks what is built on top of it.
   let isolation: Isolation | undefined;
-  const driver = await createDriver(options, () => isolation?.mayServe() ?? true, logger, clock);
+  const driver = await createDriver(options, { isolation: () => isolation, logger, clock }, signal);
   stack.defer(() => driver.close());
   const hosted = createHostedConferences({ driver, capacity: options.capacity, logger, clock });
   const adoption = await driver.hosted?.(signal);
@@ -108,7 +132,7 @@ export async function runAgent(
   signal.addEventListener("abort", end, { once: true });
   stack.defer(() => signal.removeEventListener("abort", end));
   if (signal.aborted) end();
-  let isDrained = false;
+  let drained: DrainOutcome | "by operator" | undefined;
   const shared = { servers: client.servers, serverId, hosted, logger, clock };
   await runTasks(
     ending.signal,
@@ -128,45 +152,26 @@ export async function runAgent(
       ),
     async (s) => {
       if (!drain || !(await aborts(drain, s))) return;
-      isDrained = true;
-      await runDrain(
-        { ...shared, deadlineMs: options.drainDeadlineMs, timeoutMs: options.drainTimeoutMs },
-        s,
-      );
+      drained = "not done";
+      const { drainDeadlineMs: deadlineMs, drainTimeoutMs: timeoutMs } = options;
+      drained = await runDrain({ ...shared, deadlineMs, timeoutMs }, s);
       end();
     },
     async (s) => {
       if (!options.exitWhenDrained) return;
       await untilDrained(shared, s);
-      isDrained = true;
+      drained = "by operator";
       logger.info({ serverId }, "drained by an operator");
       end();
     },
     async (s) => {
       if (await aborts(driver.ended, s))
-        throw new Error("the conference server's life is over", { cause: driver.ended.reason });
+        throw new LifeOverError("the conference server's life is over", { cause: driver.ended.reason });
     },
   );
-  if (!isDrained) await announceAbsence(options, driver, registration, logger);
+  if (drained === undefined) await announceAbsence(options, driver, registration, logger);
+  if (drained === "done") await forgetDrained(shared);
   logger.info({ serverId, conferences: hosted.count }, "agent stopping");
-}
-
-function createDriver(
-  { driver, roomsListen, roomsAdvertise }: CompiledAgentOptions,
-  mayServe: () => boolean,
-  logger: Logger,
-  clock: Clock,
-): Promise<Driver> {
-  switch (driver) {
-    case "loopback":
-      return createLoopbackDriver({
-        listen: roomsListen,
-        advertise: roomsAdvertise,
-        mayServe,
-        logger,
-        clock,
-      });
-  }
 }
 
 function noteAnswer(isolation: Isolation, answer: RegistrationAnswer) {

@@ -341,3 +341,63 @@ describe("a fence from the dispatch table", () => {
     expect(hosted.unitsInUse).toBe(0);
   });
 });
+
+describe("another life of the conference server", () => {
+  test("empties all and fences it off, with what is being started", async () => {
+    const gate = Promise.withResolvers<void>();
+    const driver = createFakeDriver(async (call, id) => {
+      if (call === "start" && id === "late") await gate.promise;
+    });
+    const { hosted, start } = setUp(driver);
+    await start("a", 5, 4);
+    const late = start("late", 6, 3);
+    await hosted.clear(() => driver.renew(new AbortController().signal));
+    expect([...hosted.all()]).toEqual([]);
+    expect(hosted.unitsInUse).toBe(3);
+    gate.resolve();
+    expect(await late).toBe("DISPATCH_EPOCH_STALE");
+    expect(driver.rooms.size).toBe(0);
+    expect(hosted.unitsInUse).toBe(0);
+    expect(await start("a", 5)).toBe("DISPATCH_EPOCH_STALE");
+    expect(await start("a", 7)).toBe("fake://a");
+  });
+
+  test("leaves everything as it was when it cannot begin", async () => {
+    const { hosted, start, stop } = setUp();
+    await start("a", 5, 4);
+    await expect(hosted.clear(() => Promise.reject(new Error("broken")))).rejects.toThrow("broken");
+    expect(hosted.get("a")?.dispatchEpoch).toBe(5n);
+    expect(await stop("a", 5)).toBe("stopped");
+    expect(hosted.unitsInUse).toBe(0);
+  });
+});
+
+describe("conferences of an earlier agent", () => {
+  test("are hosted as if started here, fences and capacity included (I2)", async () => {
+    const { hosted, start, stop } = setUp();
+    const room = { conferenceId: "a", dispatchEpoch: 5n, weight: 7, address: "fake://a", startTimeMs: 9 };
+    hosted.adopt([room]);
+    expect(hosted.get("a")).toMatchObject({ ...room, adopted: true });
+    expect(await start("a", 4)).toBe("DISPATCH_EPOCH_STALE");
+    expect(await start("b", 6, 4)).toBe("CAPACITY_EXCEEDED");
+    expect(await start("a", 5)).toBe("fake://a");
+    expect(await stop("a", 5)).toBe("stopped");
+    expect(hosted.unitsInUse).toBe(0);
+  });
+});
+
+test("until when a conference may run is taken on for its epoch only, and passed on when it changes", async () => {
+  const told: string[] = [];
+  const driver = Object.assign(createFakeDriver(), {
+    extend: (id: string, ms: number) => void told.push(`${id} ${ms}`),
+  });
+  const { hosted } = setUp(driver);
+  await hosted.start({ conferenceId: "a", dispatchEpoch: 5n, weight: 1, validUntilMs: 100 });
+  hosted.extend("a", 5n, 100);
+  hosted.extend("a", 4n, 200);
+  hosted.extend("b", 5n, 200);
+  expect(hosted.get("a")?.validUntilMs).toBe(100);
+  hosted.extend("a", 5n, 300);
+  expect(hosted.get("a")?.validUntilMs).toBe(300);
+  expect(told).toEqual(["a 300"]);
+});

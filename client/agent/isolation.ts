@@ -118,7 +118,8 @@ export function createIsolation(options: IsolationOptions): Isolation {
       if (policy === "stop") return;
       setState({ kind: "heard" });
     }
-    deadlineMs = Math.max(deadlineMs, atMs + limitMs);
+    // An announced restart may have left more than the usual time; that ends with the first sign of life.
+    deadlineMs = Math.max(Math.min(deadlineMs, clock.monotonicMs() + limitMs), atMs + limitMs);
   }
 
   function doubt(cause: string) {
