@@ -13,6 +13,7 @@ import { importCommand } from "./commands/import.ts";
 import { releaseBrakeCommand } from "./commands/release-brake.ts";
 import { removeCommand } from "./commands/remove.ts";
 import { requeueCommand } from "./commands/requeue.ts";
+import { roomServerCommand } from "./commands/room-server.ts";
 import { uncordonCommand } from "./commands/uncordon.ts";
 import { versionCommand } from "./commands/version.ts";
 import { watchCommand } from "./commands/watch.ts";
@@ -46,6 +47,7 @@ export function createCli(context: CliContext, extraCommands: readonly Command[]
         ...extraCommands.filter((command) => command.helpGroup() !== OPERATE),
         dispatcherCommand(context),
         agentCommand(context),
+        roomServerCommand(context),
       ],
     ],
     ["Look:", [getCommand(context), watchCommand(context), configCommand(context)]],
