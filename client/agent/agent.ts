@@ -74,6 +74,7 @@ async function runLife(
   const client = stack.use(createConvokeClient({ endpoint: options.endpoint }));
   // The driver asks what is built on top of it.
   let isolation: Isolation | undefined;
+  let wasOpen = false;
   const driver = await createDriver(options, { isolation: () => isolation, logger, clock }, signal);
   stack.defer(() => driver.close());
   const hosted = createHostedConferences({ driver, capacity: options.capacity, logger, clock });
@@ -91,7 +92,10 @@ async function runLife(
       driver: driver.name,
       instanceId: driver.instanceId,
     }),
-    onAnswer: (answer) => noteAnswer(guard, answer),
+    onAnswer: (answer) => {
+      wasOpen ||= !answer.server.drain?.done;
+      noteAnswer(guard, answer);
+    },
     logger,
     clock,
   });
@@ -159,7 +163,7 @@ async function runLife(
     },
     async (s) => {
       if (!options.exitWhenDrained) return;
-      await untilDrained(shared, s);
+      await untilDrained({ ...shared, wasOpen: () => wasOpen }, s);
       drained = "by operator";
       logger.info({ serverId }, "drained by an operator");
       end();

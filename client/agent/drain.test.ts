@@ -145,35 +145,45 @@ describe("after its drain a server", () => {
 });
 
 describe("an operator's drain", () => {
-  test("ends the agent when it is done and nothing is hosted", async () => {
+  const watch = (wasOpen = true) => {
     let isOver = false;
-    const over = untilDrained(deps(), abort.signal).then(() => {
+    const over = untilDrained({ ...deps(), wasOpen: () => wasOpen }, abort.signal).finally(() => {
       isOver = true;
     });
+    over.catch(() => {});
+    return { over, isOver: () => isOver };
+  };
+
+  test("ends the agent when it is done and nothing is hosted", async () => {
+    const { over, isOver } = watch();
     await clock.advance(60_000);
-    answer = () => ({ drain: { done: false } });
-    await clock.advance(20_000);
+    expect(calls).toEqual([]);
     answer = () => ({ drain: { done: true } });
     await clock.advance(5_000);
-    expect(isOver).toBe(false);
+    expect(isOver()).toBe(false);
     empty();
-    await clock.advance(1_000);
+    await clock.advance(2_000);
     await over;
   });
 
-  test("that was done before the agent began does not end it, nor does silence", async () => {
+  test("is not taken for done while the control plane is away, or says otherwise", async () => {
     empty();
-    let isOver = false;
-    const over = untilDrained(deps(), abort.signal).finally(() => {
-      isOver = true;
-    });
-    answer = () => ({ drain: { done: true } });
-    await clock.advance(60_000);
+    const { isOver } = watch();
+    await clock.advance(10_000);
+    answer = () => ({ drain: { done: false } });
+    await clock.advance(10_000);
     answer = refuse(Code.Unavailable);
-    await clock.advance(60_000);
+    await clock.advance(10_000);
+    expect(isOver()).toBe(false);
+    abort.abort(new Error("enough"));
+  });
+
+  test("that was done before the agent began does not end it", async () => {
+    empty();
     answer = () => ({ drain: { done: true } });
+    const { over, isOver } = watch(false);
     await clock.advance(60_000);
-    expect(isOver).toBe(false);
+    expect(isOver()).toBe(false);
     abort.abort(new Error("enough"));
     await expect(over).rejects.toThrow("enough");
   });

@@ -120,32 +120,29 @@ export async function forgetDrained({ servers, serverId, logger }: ForgetDrained
 export interface UntilDrainedOptions {
   readonly servers: Pick<Client<typeof ServerService>, "getServer">;
   readonly serverId: string;
-  readonly hosted: Pick<HostedConferences, "count">;
+  readonly hosted: Pick<HostedConferences, "unitsInUse">;
+  /** Whether the server was seen without a drain that is done, since this agent began. */
+  readonly wasOpen: () => boolean;
   readonly clock: Clock;
 }
 
-/** An operator's drain takes minutes; nobody waits for the process. */
-const IDLE_POLL_MS = 10_000;
-const DRAINING_POLL_MS = 1_000;
+const POLL_INTERVAL_MS = 2_000;
 
 /**
  * Resolves when an operator's drain of this server is done. One that was done before this agent began does not count, or
  * an agent that is started again after a drain would end at once, for ever. Rejects only when the signal aborts.
  */
 export async function untilDrained(options: UntilDrainedOptions, signal: AbortSignal): Promise<void> {
-  const { servers, serverId, hosted, clock } = options;
-  let wasUndrained = false;
+  const { servers, serverId, hosted, wasOpen, clock } = options;
   for (;;) {
-    let isDraining = false;
+    await sleep(clock, POLL_INTERVAL_MS, signal);
+    if (hosted.unitsInUse > 0 || !wasOpen()) continue;
     try {
       const { server } = await servers.getServer({ serverId }, { signal, timeoutMs: CALL_TIMEOUT_MS });
-      isDraining = server?.drain !== undefined;
-      if (!server?.drain?.done) wasUndrained = true;
-      else if (wasUndrained && hosted.count === 0) return;
+      if (server?.drain?.done && hosted.unitsInUse === 0) return;
     } catch {
-      // Not registered yet, or the control plane is away: nothing is known to be done.
+      // The control plane is away: nothing is known to be done.
       signal.throwIfAborted();
     }
-    await sleep(clock, isDraining ? DRAINING_POLL_MS : IDLE_POLL_MS, signal);
   }
 }

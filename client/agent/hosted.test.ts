@@ -351,7 +351,13 @@ describe("another life of the conference server", () => {
     const { hosted, start } = setUp(driver);
     await start("a", 5, 4);
     const late = start("late", 6, 3);
-    await hosted.clear(() => driver.renew(new AbortController().signal));
+    await Promise.resolve();
+    let refusal = "";
+    await hosted.clear(async () => {
+      refusal = await start("b", 8);
+      await driver.renew(new AbortController().signal);
+    });
+    expect(refusal).toBe("SERVER_UNAVAILABLE");
     expect([...hosted.all()]).toEqual([]);
     expect(hosted.unitsInUse).toBe(3);
     gate.resolve();

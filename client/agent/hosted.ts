@@ -95,6 +95,7 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
   let unitsInUse = 0;
   /** Rises with `clear`: what was begun before must not come in after. */
   let life = 0;
+  let clearing = false;
 
   const callDriver = <T>(call: (signal: AbortSignal) => Promise<T>) =>
     limiter.run(async () => {
@@ -112,6 +113,8 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
 
   async function start(request: RoomRequest): Promise<StartOutcome> {
     const { conferenceId, dispatchEpoch, weight } = request;
+    if (clearing)
+      return refused(ErrorReason.SERVER_UNAVAILABLE, "the server is ending its conferences; repeat the call");
     const current = hosted.get(conferenceId);
     const fence = fences.get(conferenceId);
     if (dispatchEpoch <= fence) return stale(fencedOff(conferenceId, fence));
@@ -220,7 +223,12 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     },
     async clear(renew) {
       life++;
-      await renew();
+      clearing = true;
+      try {
+        await renew();
+      } finally {
+        clearing = false;
+      }
       for (const conference of [...hosted.values()]) {
         fences.raise(conference.conferenceId, conference.dispatchEpoch);
         forget(conference);
