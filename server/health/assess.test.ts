@@ -55,8 +55,23 @@ describe("an assessment of all servers", () => {
     voteAll(world, ids.slice(2, 3), VOTES.refused);
     world.settle(30_000);
     expect(states(world, ids.slice(2, 3))).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
-    world.settle(31_000);
+    world.settle(31_000 + GRACE_MS);
     expect(states(world, ids.slice(2, 3))).toEqual(new Set(["DOWN REFUSALS"]));
+  });
+
+  it("moves nobody while a network heals at one server after the other, and then what is dead all the same", () => {
+    const { world, ids } = worldOf(8);
+    voteAll(world, ids.slice(0, 4), VOTES.silent);
+    world.settle(10_000);
+    expect(states(world, ids.slice(0, 4))).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
+    voteAll(world, ids.slice(0, 2), VOTES.answers);
+    world.settle(GRACE_MS - 100);
+    // Two of eight may fail; these two may be heard any moment.
+    expect(states(world, ids.slice(2, 4))).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
+    voteAll(world, ids.slice(2, 3), VOTES.answers);
+    world.settle(GRACE_MS);
+    expect(states(world, ids.slice(0, 3))).toEqual(new Set(["UP ANSWERS"]));
+    expect(world.stateOf("s03")).toBe("DOWN TIMEOUTS");
   });
 
   it("declares what it held when the brake is released, and holds again what fails after that", () => {

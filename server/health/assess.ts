@@ -11,6 +11,8 @@ export interface ServerMemory {
   readonly incarnation: bigint;
   /** Since when a majority calls it failed, as far as this replica has seen without a break. */
   readonly failedSinceMs: number | undefined;
+  /** When the brake was seen engaged last while this server was looked at. */
+  readonly brakedMs: number | undefined;
   /** The record, and since when this replica knows it. */
   readonly modRevision: bigint;
   readonly knownSinceMs: number;
@@ -69,17 +71,18 @@ export function assess(
   const waitUntil = (monotonicMs: number) => {
     if (monotonicMs > now.monotonicMs) waits.push(monotonicMs - now.monotonicMs);
   };
-  const mayDeclare = now.monotonicMs >= now.declareMs;
   for (const { entry, server, tally } of standings) {
     const nextMs = nextMoveMs(server, now.wallMs);
     if (nextMs !== undefined) waits.push(Math.min(nextMs - now.wallMs, LONGEST_WAIT_MS));
-    const own = remember(entry, tally, now.monotonicMs, before.get(server.serverId));
+    const own = remember(entry, tally, brake, now.monotonicMs, before.get(server.serverId));
+    const declareMs = Math.max(now.declareMs, afterBrakeMs(own, brake, settings));
+    const mayDeclare = now.monotonicMs >= declareMs;
     memory.set(server.serverId, own);
     const settledMs = (own.failedSinceMs ?? Number.POSITIVE_INFINITY) + settings.settleMs;
     const hasSettled = settledMs <= now.monotonicMs;
     if (own.failedSinceMs !== undefined && server.state !== Server_State.DOWN) {
       waitUntil(settledMs);
-      waitUntil(now.declareMs);
+      waitUntil(declareMs);
       if (brake.nextMs !== undefined) waits.push(Math.min(brake.nextMs - now.wallMs, LONGEST_WAIT_MS));
     }
     const at = { nowMs: now.wallMs, hasSettled, mayDeclare, brake };
@@ -153,20 +156,35 @@ function isHeld({ state, health }: Server): boolean {
   return state === Server_State.SUSPECT && health?.cause === Server_Health_Cause.HELD_BY_BRAKE;
 }
 
+/**
+ * When a server may be declared DOWN that failed while the brake was engaged. A network that heals is seen to heal at one
+ * server before another: were those left declared DOWN as soon as they are few enough, it would move them while it heals.
+ * An operator who releases the brake knows better.
+ */
+function afterBrakeMs(
+  { brakedMs }: ServerMemory,
+  { isReleased }: BrakeCount,
+  { graceMs }: Pick<DetectionSettings, "graceMs">,
+): number {
+  return brakedMs === undefined || isReleased ? Number.NEGATIVE_INFINITY : brakedMs + graceMs;
+}
+
 function remember(
   { server, modRevision }: ServerEntry,
   tally: Tally,
+  { isEngaged }: BrakeCount,
   nowMs: number,
   before: ServerMemory | undefined,
 ): ServerMemory {
   const { incarnation } = server;
   const isFailed = tally.failed.length >= tally.majority;
-  const failedBefore = before?.incarnation === incarnation ? before.failedSinceMs : undefined;
+  const same = before?.incarnation === incarnation ? before : undefined;
   // A record met for the first time may be of any age.
   const isKnown = before?.modRevision === modRevision;
   return {
     incarnation,
-    failedSinceMs: isFailed ? (failedBefore ?? nowMs) : undefined,
+    failedSinceMs: isFailed ? (same?.failedSinceMs ?? nowMs) : undefined,
+    brakedMs: isEngaged ? nowMs : same?.brakedMs,
     modRevision,
     knownSinceMs: isKnown ? before.knownSinceMs : before ? nowMs : Number.NEGATIVE_INFINITY,
   };

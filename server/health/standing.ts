@@ -36,8 +36,8 @@ import type { Tally } from "./votes.ts";
  * | DOWN | UP | ANSWERS | a majority reports answers, and `hold_until` has passed |
  * | DOWN | UP | REGISTERED | a new incarnation registers after `hold_until` |
  *
- * Nothing is declared DOWN within `grace` since the replica began to follow the store, and nothing is declared at all while
- * it does not. SUSPECT costs nobody a conference, so it waits for nothing.
+ * Nothing is declared DOWN within `grace` since the replica began to follow the store, nor within `grace` after the brake let
+ * go of it, unless an operator released it; and nothing is declared at all while the replica does not follow the store. SUSPECT costs nobody a conference, so it waits for nothing.
  */
 export interface Standing {
   readonly state: Server_State;
@@ -50,7 +50,7 @@ export interface Circumstances {
   readonly nowMs: number;
   /** Whether a majority has called it failed for as long as others that fail with it are waited for. */
   readonly hasSettled: boolean;
-  /** Whether this replica is not within its grace. */
+  /** Whether this replica is not within its grace, nor this server within that after the brake. */
   readonly mayDeclare: boolean;
   readonly brake: BrakeCount;
 }
