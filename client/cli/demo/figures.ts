@@ -34,6 +34,8 @@ export interface Figures {
   readonly duplicate_dispatches: number;
   /** The largest difference between what two dispatchers took of one round. */
   readonly max_share_difference: number;
+  /** How many of their share dispatchers left so long that others took them over; then shares may differ by more than 1. */
+  readonly taken_over: number;
   /** How many the dead dispatcher had claimed and others placed. */
   readonly reclaimed_from_dead_dispatcher: number;
 }
@@ -101,6 +103,7 @@ export interface FiguresOptions {
 /** Works the figures out. */
 export function figuresOf(readback: Readback, { expected, dead, earlier = [] }: FiguresOptions): Figures {
   const { conferences, dispatches, hosted } = readback;
+  const claims = claimsOf([...earlier, ...conferences]);
   const rows = Map.groupBy(dispatches, ({ conferenceId }) => conferenceId);
   const rooms = Map.groupBy(hosted, ({ conferenceId }) => conferenceId);
   const isInPlace = (id: string) => {
@@ -115,7 +118,11 @@ export function figuresOf(readback: Readback, { expected, dead, earlier = [] }: 
     active: conferences.filter(({ state }) => state === Conference_State.ACTIVE).length,
     lost: expected.filter((id) => !isInPlace(id)).length,
     duplicate_dispatches: [...new Set([...rows.keys(), ...rooms.keys()])].filter(hasMoreThanOne).length,
-    max_share_difference: maxShareDifference([...earlier, ...conferences], dead),
+    max_share_difference: maxShareDifference(
+      claims.filter(({ round }) => round > 0n),
+      dead,
+    ),
+    taken_over: claims.filter(({ round }) => round === 0n).length,
     reclaimed_from_dead_dispatcher: conferences.filter(
       ({ state, supersededClaim }) =>
         state === Conference_State.ACTIVE && dead !== undefined && supersededClaim?.dispatcherId === dead,
@@ -123,18 +130,22 @@ export function figuresOf(readback: Readback, { expected, dead, earlier = [] }: 
   };
 }
 
+/** Every claim that is remembered, also those that became void. */
+function claimsOf(conferences: readonly Conference[]): Conference_Claim[] {
+  const claims = new Map<string, Conference_Claim>();
+  for (const { conferenceId, claim, supersededClaim } of conferences) {
+    for (const each of [claim, supersededClaim]) {
+      if (each) claims.set(`${conferenceId}@${each.dispatchEpoch}`, each);
+    }
+  }
+  return [...claims.values()];
+}
+
 /**
  * Each conference names the round in which it was taken and by whom, also for the claim that became void. So what each
  * dispatcher took of each round can be counted afterwards; the dead one took part in those in which it has claims.
  */
-function maxShareDifference(conferences: readonly Conference[], dead: string | undefined): number {
-  const claims = new Map<string, Conference_Claim>();
-  for (const { conferenceId, claim, supersededClaim } of conferences) {
-    for (const each of [claim, supersededClaim]) {
-      if (each && each.round > 0n) claims.set(`${conferenceId}@${each.dispatchEpoch}`, each);
-    }
-  }
-  const counted = [...claims.values()];
+function maxShareDifference(counted: readonly Conference_Claim[], dead: string | undefined): number {
   const everyone = new Set(counted.map(({ dispatcherId }) => dispatcherId));
   let largest = 0;
   for (const round of Map.groupBy(counted, (claim) => claim.round).values()) {

@@ -7,7 +7,9 @@ export function failuresOf(result: DemoResult, expected: number): string[] {
   if (result.lost > 0) failures.push(`${result.lost} conferences lost`);
   if (result.duplicate_dispatches > 0) failures.push(`${result.duplicate_dispatches} dispatched twice`);
   if (result.active !== expected) failures.push(`${result.active} of ${expected} active`);
-  if (result.max_share_difference > 1) failures.push(`shares differ by ${result.max_share_difference}`);
+  // On a machine that stalls, dispatchers leave what is theirs to others, and that is as it should be.
+  if (result.max_share_difference > 1 && result.taken_over === 0)
+    failures.push(`shares differ by ${result.max_share_difference}`);
   if (!result.participants_heard_each_other) failures.push("participants were cut off");
   if ("blow" in result) failures.push(...serverFailuresOf(result));
   return failures;
@@ -33,7 +35,8 @@ export function summaryOf(result: DemoResult): string {
   return [
     "",
     `${result.conferences} conferences, ${result.active} active, ${result.lost} lost, ${result.duplicate_dispatches} dispatched twice`,
-    `shares of a round differ by at most ${result.max_share_difference}`,
+    `shares of a round differ by at most ${result.max_share_difference}` +
+      (result.taken_over > 0 ? `; ${result.taken_over} conferences were left too long and taken over` : ""),
     ...("blow" in result ? serverWords(result) : dispatcherWords(result)),
     `${result.seconds} s`,
   ].join("\n");
