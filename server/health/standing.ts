@@ -36,8 +36,8 @@ import type { Tally } from "./votes.ts";
  * | DOWN | UP | ANSWERS | a majority reports answers, and `hold_until` has passed |
  * | DOWN | UP | REGISTERED | a new incarnation registers after `hold_until` |
  *
- * Nothing is declared DOWN within `grace` since the replica began to follow the store, nor within `grace` after the brake let
- * go of it, unless an operator released it; and nothing is declared at all while the replica does not follow the store. SUSPECT costs nobody a conference, so it waits for nothing.
+ * Nothing is declared DOWN within `grace` since the replica began to follow the store, nor, unless an operator released it,
+ * within that time after the brake let go; and nothing is declared at all while the replica does not follow the store. SUSPECT costs nobody a conference, so it waits for nothing.
  */
 export interface Standing {
   readonly state: Server_State;
