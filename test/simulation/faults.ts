@@ -5,6 +5,7 @@ import type { World } from "./world.ts";
 
 /** Something that goes wrong, for a while. */
 interface Fault {
+  /** What goes wrong, and with whom. */
   readonly name: string;
   readonly lastsMs: number;
   begin(): void;
@@ -41,19 +42,20 @@ const DRAWS: readonly Draw[] = [
 
 const TOTAL = DRAWS.reduce((sum, [parts]) => sum + parts, 0);
 
-function drawFault(world: World, chance: Chance): Fault {
+function drawFault(world: World, chance: Chance): Fault & { readonly kind: string } {
   let left = chance.next() * TOTAL;
-  for (const [parts, draw] of DRAWS) {
+  const [, draw] = DRAWS.find(([parts]) => {
     left -= parts;
-    if (left < 0) return draw(world, chance);
-  }
-  return killDispatcher(world, chance);
+    return left < 0;
+  }) ?? [1, killDispatcher];
+  return { ...draw(world, chance), kind: draw.name };
 }
 
 /** Draws what goes wrong and when, and mends everything when it is time. */
 export function planFaults(world: World, chance: Chance): void {
   const { time, scenario, trace } = world;
   const ongoing = new Set<Fault>();
+  const { faults } = world.figures;
 
   function begin(fault: Fault) {
     trace.event("fault", () => `${fault.name} for ${Math.round(fault.lastsMs)} ms`);
@@ -78,6 +80,7 @@ export function planFaults(world: World, chance: Chance): void {
     const atMs = chance.between(CALM_MS, scenario.stormUntilMs);
     const fault = drawFault(world, chance);
     time.at(atMs, () => begin(fault));
+    faults[fault.kind] = (faults[fault.kind] ?? 0) + 1;
   }
   time.at(scenario.healMs, () => {
     for (const fault of [...ongoing]) end(fault);

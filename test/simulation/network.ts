@@ -17,6 +17,8 @@ export interface Network {
   slow(from: string, to: string, byMs: number): void;
   /** Calls back when a way is cut. */
   onCut(listener: (a: string, b: string) => void): void;
+  /** Calls back when a way heals on which something was lost, so that no connection over it is whole. */
+  onReset(listener: (a: string, b: string) => void): void;
 }
 
 interface Link {
@@ -33,7 +35,8 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
   const links = new Map<string, Link>();
   /** Whether the messages of each cut pair are lost. */
   const cuts = new Map<string, boolean>();
-  const listeners: ((a: string, b: string) => void)[] = [];
+  const cutListeners: ((a: string, b: string) => void)[] = [];
+  const resetListeners: ((a: string, b: string) => void)[] = [];
 
   const pairOf = (a: string, b: string) => (a < b ? `${a} ${b}` : `${b} ${a}`);
 
@@ -53,7 +56,10 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
   }
 
   function heal(a: string, b: string) {
-    if (!cuts.delete(pairOf(a, b))) return;
+    const loses = cuts.get(pairOf(a, b));
+    if (loses === undefined) return;
+    cuts.delete(pairOf(a, b));
+    if (loses) for (const listener of resetListeners) listener(a, b);
     for (const link of [linkOf(a, b), linkOf(b, a)])
       for (const arrive of link.held.splice(0)) carry(link, arrive);
   }
@@ -71,7 +77,7 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
     },
     cut(a, b, loses) {
       cuts.set(pairOf(a, b), loses);
-      for (const listener of listeners) listener(a, b);
+      for (const listener of cutListeners) listener(a, b);
     },
     heal,
     healAll() {
@@ -85,6 +91,7 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
     slow(from, to, byMs) {
       linkOf(from, to).slowMs = byMs;
     },
-    onCut: (listener) => void listeners.push(listener),
+    onCut: (listener) => void cutListeners.push(listener),
+    onReset: (listener) => void resetListeners.push(listener),
   };
 }

@@ -10,7 +10,7 @@ import {
 import { type Conference, Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import type { Observation } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { type Server, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
-import type { StoreEvent } from "../../server/store/store.ts";
+import type { KeyValue, StoreEvent } from "../../server/store/store.ts";
 
 /** A registration, by the key that holds it. */
 export interface PicturedDispatcher {
@@ -30,6 +30,8 @@ export interface PicturedConference {
         readonly round: bigint;
       }
     | undefined;
+  /** When it was last written, since the world began. */
+  readonly changedMs: number;
   readonly startMs: number;
   readonly endMs: number;
 }
@@ -60,7 +62,8 @@ export type PictureChange =
 
 const PREFIX = "convoke/";
 
-export function readChange({ type, kv }: StoreEvent): PictureChange | undefined {
+/** @param nowMs since the world began */
+export function readChange({ type, kv }: StoreEvent, nowMs: number): PictureChange | undefined {
   const [folder = "", id = "", more = ""] = kv.key.slice(PREFIX.length).split("/");
   const gone = type === "delete";
   switch (folder) {
@@ -72,7 +75,7 @@ export function readChange({ type, kv }: StoreEvent): PictureChange | undefined 
       return {
         kind: "conference",
         id,
-        next: gone ? undefined : readConference(id, kv.value, kv.modRevision),
+        next: gone ? undefined : readConference(id, kv, nowMs),
       };
     case "observations": {
       const next = gone ? undefined : fromBinary(ObservationRecordSchema, kv.value).observation;
@@ -96,17 +99,22 @@ export function readChange({ type, kv }: StoreEvent): PictureChange | undefined 
   }
 }
 
-function readConference(id: string, value: Uint8Array, revision: bigint): PicturedConference | undefined {
+function readConference(
+  id: string,
+  { value, modRevision }: KeyValue,
+  changedMs: number,
+): PicturedConference | undefined {
   const { conference } = fromBinary(ConferenceRecordSchema, value);
   if (!conference) return undefined;
   const { claim, startTime, endTime } = conference;
   return {
     id,
     conference,
+    changedMs,
     claim: claim && {
       dispatcherId: claim.dispatcherId,
       epoch: claim.dispatcherEpoch,
-      dispatchEpoch: claim.dispatchEpoch || revision,
+      dispatchEpoch: claim.dispatchEpoch || modRevision,
       round: claim.round,
     },
     startMs: startTime ? timestampMs(startTime) : 0,

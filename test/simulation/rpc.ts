@@ -63,6 +63,9 @@ interface OpenCall {
 /** The deadline of calls that bring none, as with the real clients. */
 const DEFAULT_TIMEOUT_MS = 10_000;
 
+/** Made once: an exception with its stack costs more than a call. */
+const HUNG_UP = new ConnectError("the caller hung up", Code.Canceled);
+
 /** A connection's handshake. */
 const KNOCK_MS = 2;
 
@@ -73,15 +76,18 @@ export function createRpc(time: VirtualTime, network: Network): Rpc {
   const listeners = new Map<string, Listener>();
   const open = new Set<OpenCall>();
 
+  function breakBetween(a: string, b: string, message: string) {
+    for (const call of [...open]) {
+      const [from, to] = [call.client.name, call.server.name];
+      if ((from === a && to === b) || (from === b && to === a)) call.broke(message);
+    }
+  }
   network.onCut((a, b) => {
     time.at(time.nowMs + KEEPALIVE_MS, () => {
-      if (!network.isCut(a, b)) return;
-      for (const call of [...open]) {
-        const [from, to] = [call.client.name, call.server.name];
-        if ((from === a && to === b) || (from === b && to === a)) call.broke("the connection fell silent");
-      }
+      if (network.isCut(a, b)) breakBetween(a, b, "the connection fell silent");
     });
   });
+  network.onReset((a, b) => breakBetween(a, b, "connection reset"));
 
   const noticed = new WeakSet<SimulatedProcess>();
 
@@ -163,7 +169,7 @@ export function createRpc(time: VirtualTime, network: Network): Rpc {
 
     /** The server learns of it as soon as the network lets it. */
     function hangUp() {
-      if (server && !served.signal.aborted) network.send(client.name, server, () => served.abort());
+      if (server && !served.signal.aborted) network.send(client.name, server, () => served.abort(HUNG_UP));
     }
 
     function fail(error: ConnectError, unanswered: boolean) {

@@ -28,14 +28,14 @@ export const CALM_MS = 6_000;
 const STORM_MS = { least: 8_000, most: 18_000 } as const;
 
 /** By then the last fault has been noticed, what it has stirred up has been moved, and who was dampened once is back. */
-const REST_MS = 24_000;
+const REST_MS = 20_000;
 
 export function drawScenario(seed: number, chance: Chance): Scenario {
   const replicas = chance.pick([1, 2, 2, 3]);
   const stormUntilMs = CALM_MS + chance.between(STORM_MS.least, STORM_MS.most);
   const healMs = stormUntilMs + chance.between(1_000, 6_000);
   const detection = compileDetection({
-    probeIntervalMs: chance.pick([1_000, 1_500]),
+    probeIntervalMs: chance.pick([1_000, 1_500, 2_000]),
     brakeFraction: chance.pick([1 / 3, 1 / 2]),
   });
   return {
@@ -45,8 +45,8 @@ export function drawScenario(seed: number, chance: Chance): Scenario {
     servers: chance.whole(3, 6),
     conferences: chance.whole(6, 24),
     windowMs: chance.pick([2_000, 10_000]),
-    tickMs: chance.pick([1_000, 2_000, 4_000]),
-    ttlMs: chance.pick([3_000, 5_000]),
+    tickMs: chance.pick([1_000, 3_000, 4_000]),
+    ttlMs: chance.pick([3_000, 5_000, 6_000]),
     settings: {
       graceMs: 2_000,
       takeoverMs: 2_000,

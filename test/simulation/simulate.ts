@@ -1,3 +1,4 @@
+import type { Figures } from "./figures.ts";
 import { createWorld } from "./world.ts";
 
 /** What became of one seed. */
@@ -7,7 +8,7 @@ export interface RunResult {
   readonly failure: string | undefined;
   /** In virtual milliseconds. */
   readonly failedAtMs: number;
-  readonly revisions: number;
+  readonly figures: Figures;
   readonly trace: readonly string[];
 }
 
@@ -40,7 +41,7 @@ export async function simulate(seed: number, traced = false): Promise<RunResult>
     seed,
     failure: world.failure,
     failedAtMs: world.time.nowMs,
-    revisions: Number(world.store.revision),
+    figures: world.figures,
     trace: world.trace.lines,
   };
 }

@@ -4,6 +4,7 @@ import { type Chance, createChance } from "./chance.ts";
 import { type ConferenceServer, createConferenceServer } from "./conference-server.ts";
 import { createDispatcherNode, type DispatcherNode } from "./dispatcher.ts";
 import { planFaults } from "./faults.ts";
+import { createFigures, type Figures } from "./figures.ts";
 import { createInvariants, type Invariants } from "./invariants/invariants.ts";
 import { createNetwork, type Network } from "./network.ts";
 import { startOperator } from "./operator.ts";
@@ -23,6 +24,7 @@ export interface World {
   readonly rpc: Rpc;
   readonly store: MemoryStore;
   readonly trace: Trace;
+  readonly figures: Figures;
   readonly replicas: readonly ReplicaNode[];
   readonly dispatchers: readonly DispatcherNode[];
   readonly servers: readonly ConferenceServer[];
@@ -71,6 +73,7 @@ export function createWorld(seed: number, traced: boolean): World {
     rpc,
     store,
     trace,
+    figures: createFigures(),
     replicas,
     dispatchers,
     servers,

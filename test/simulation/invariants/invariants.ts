@@ -1,8 +1,10 @@
 import type { DetectionSettings } from "../../../common/detection.ts";
-import type { Server } from "../../../proto/gen/convoke/v1/server_pb.js";
+import { Dispatch_MoveReason } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
+import { type Server, Server_Health_Cause, Server_State } from "../../../proto/gen/convoke/v1/server_pb.js";
 import type { StoreEvent } from "../../../server/store/store.ts";
 import type { ConferenceServer } from "../conference-server.ts";
 import { describeChange } from "../describe.ts";
+import type { Figures } from "../figures.ts";
 import { type Picture, type PictureChange, readChange } from "../picture.ts";
 import { EPOCH_MS } from "../simulated-process.ts";
 import { createTruth, type Truth } from "../truth.ts";
@@ -11,6 +13,9 @@ import { checkConference, checkObservation } from "./records.ts";
 import { checkRest } from "./rest.ts";
 import { createRoomChecks } from "./rooms.ts";
 import { createVerdictChecks } from "./verdicts.ts";
+
+/** How far a replica's view may be behind without knowing it. */
+const LONGEST_LAG_MS = 6_500;
 
 /** Looks at everything that is written, hosted and answered, and fails the world when something is wrong. */
 export interface Invariants {
@@ -43,6 +48,8 @@ export function createInvariants(
   const truth = createTruth(world);
   const wishes = { cancelled: new Set<string>(), ended: new Set<string>() };
   const accepted = new Set<string>();
+  /** When each server was last drained, other than now. */
+  const drainedMs = new Map<string, number>();
   const rooms = createRoomChecks(world);
   const verdicts = createVerdictChecks(truth, detection, () => ({
     sinceBeginMs: world.time.nowMs,
@@ -61,11 +68,16 @@ export function createInvariants(
         return;
       case "server": {
         if (change.next) report(verdicts.check(picture, picture.servers.get(change.id), change.next));
+        // Known until it was written that it is no longer so.
+        if (picture.servers.get(change.id)?.drain) drainedMs.set(change.id, world.time.nowMs);
         put(picture.servers, change.id, change.next);
         return;
       }
       case "conference": {
-        const checks = { wishes, maxFailedAttempts, nowMs: EPOCH_MS + world.time.nowMs, revision };
+        const nowMs = EPOCH_MS + world.time.nowMs;
+        const wasDrained = (serverId: string) =>
+          (drainedMs.get(serverId) ?? Number.NEGATIVE_INFINITY) >= world.time.nowMs - LONGEST_LAG_MS;
+        const checks = { wishes, maxFailedAttempts, nowMs, revision, wasDrained };
         report(checkConference(picture, picture.conferences.get(change.id), change.next, checks));
         put(picture.conferences, change.id, change.next);
         return;
@@ -83,10 +95,12 @@ export function createInvariants(
   }
 
   world.store.subscribe((revision: bigint, events: readonly StoreEvent[]) => {
+    world.figures.revisions += 1;
     for (const event of events) {
-      const change = readChange(event);
+      const change = readChange(event, world.time.nowMs);
       if (!change) continue;
       world.trace.event("store", () => `${revision} ${describeChange(change)}`);
+      countChange(world.figures, picture, change, revision);
       apply(change, revision);
     }
   });
@@ -98,8 +112,45 @@ export function createInvariants(
     accepted,
     roomStarts: (server, conferenceId, epoch) => report(rooms.starts(server, conferenceId, epoch)),
     look: () => report(rooms.look(picture)),
-    rest: () => report(checkRest(world, picture, accepted)),
+    rest: () => report(checkRest(world, picture, accepted, rooms)),
   };
+}
+
+/** Counts what a change is, by the picture before it. */
+function countChange(figures: Figures, picture: Picture, change: PictureChange, revision: bigint) {
+  switch (change.kind) {
+    case "dispatcher":
+      if (picture.dispatchers.has(change.id)) figures.endedEpochs += 1;
+      return;
+    case "server": {
+      const before = picture.servers.get(change.id);
+      const { state, health, incarnation } = change.next ?? {};
+      if (state === Server_State.DOWN && before?.state !== Server_State.DOWN) figures.down += 1;
+      const isHeld = health?.cause === Server_Health_Cause.HELD_BY_BRAKE;
+      if (isHeld && before?.health?.cause !== Server_Health_Cause.HELD_BY_BRAKE) figures.held += 1;
+      if (before && incarnation !== before.incarnation) figures.incarnations += 1;
+      return;
+    }
+    case "conference": {
+      const { conference, claim } = change.next ?? {};
+      if (!picture.conferences.has(change.id)) figures.conferences += 1;
+      if (claim?.dispatchEpoch === revision) figures.claims += 1;
+      const standing = picture.conferences.get(change.id)?.conference.dispatch;
+      if (!conference?.dispatch || conference.dispatch.epoch === standing?.epoch) return;
+      figures.dispatches += 1;
+      if (conference.dispatch.moveReason === Dispatch_MoveReason.DRAIN) figures.movedFromDrained += 1;
+      else if (standing) figures.movedFromLost += 1;
+      return;
+    }
+    case "observation":
+      if (change.next) figures.reports += 1;
+      return;
+    case "round":
+      if (change.members.length > 0) figures.rounds += 1;
+      return;
+    case "brake":
+      return;
+  }
 }
 
 function put<T>(map: Map<string, T>, key: string, value: T | undefined) {

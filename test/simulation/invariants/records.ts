@@ -23,6 +23,8 @@ export interface RecordChecks {
   /** By the wall clock of all, in milliseconds since 1970. */
   readonly nowMs: number;
   readonly revision: bigint;
+  /** Whether the server was drained so lately that a replica may not know that it no longer is. */
+  wasDrained(serverId: string): boolean;
 }
 
 /**
@@ -64,7 +66,7 @@ function* checkClaim(
   picture: Picture,
   before: PicturedConference,
   after: PicturedConference,
-  { revision }: RecordChecks,
+  { revision, wasDrained }: RecordChecks,
 ): Generator<string> {
   const { id, claim } = after;
   if (!claim) return;
@@ -82,7 +84,8 @@ function* checkClaim(
     yield `I1: ${who}, which ${before.claim?.dispatcherId} holds under the live epoch ${before.claim?.epoch}`;
   if (!hasValidDispatch(picture, before)) return;
   const server = picture.servers.get(before.conference.dispatch?.serverId ?? "");
-  if (!server?.drain) yield `I8: ${who}, which is on ${server?.serverId}, neither lost nor drained`;
+  if (server && !server.drain && !wasDrained(server.serverId))
+    yield `I8: ${who}, which is on ${server?.serverId}, neither lost nor drained`;
   if (!hasValidDispatch(picture, after))
     yield `I8: ${who}, and took it off ${server?.serverId} before it is elsewhere`;
 }

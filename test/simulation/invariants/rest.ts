@@ -10,15 +10,21 @@ import {
 } from "../picture.ts";
 import { EPOCH_MS } from "../simulated-process.ts";
 import type { World } from "../world.ts";
+import type { RoomChecks } from "./rooms.ts";
 
-/** Rooms that never got into the table are asked about after a minute, and then stopped. */
-const UNCONFIRMED_MS = 75_000;
+/** When nothing is wrong, a room that is over is stopped within this time; one that was moved lingers for two seconds. */
+const STOP_MS = 6_000;
 
 /**
  * What is wrong with a world that was left alone for long enough (I3, I2): everything accepted is where it belongs, and
  * no room is left of anything else.
  */
-export function* checkRest(world: World, picture: Picture, accepted: ReadonlySet<string>): Generator<string> {
+export function* checkRest(
+  world: World,
+  picture: Picture,
+  accepted: ReadonlySet<string>,
+  rooms: Pick<RoomChecks, "staleMs">,
+): Generator<string> {
   const wallMs = EPOCH_MS + world.time.nowMs;
   for (const id of accepted) {
     const entry = picture.conferences.get(id);
@@ -37,7 +43,7 @@ export function* checkRest(world: World, picture: Picture, accepted: ReadonlySet
     else if (server.state !== Server_State.UP && !isDampened(server, wallMs))
       yield `I8: server ${id} is well and ${Server_State[server.state]}: ${server.health?.message}`;
   }
-  yield* checkRooms(world, picture);
+  yield* checkRooms(world, rooms);
 }
 
 function* checkAtRest(
@@ -61,6 +67,7 @@ function* checkAtRest(
   }
   for (const server of picture.servers.values()) {
     if (server.state !== Server_State.UP || server.cordoned) continue;
+    if (world.time.nowMs - freedMs(picture, server.serverId) < ROOM_MS) continue;
     if (server.capacity - reservedUnits(picture, server.serverId) >= weight) {
       yield `I3: ${id} is ${State[conference.state]} with room on ${server.serverId}: ${conference.failure?.message ?? ""}`;
       return;
@@ -68,29 +75,34 @@ function* checkAtRest(
   }
 }
 
+/** What waits for room is placed within this time when there is some. */
+const ROOM_MS = 5_000;
+
 /** What is about to begin or end may be on its way. */
 const MARGIN_MS = 3_000;
+
+/** When room on a server last changed. */
+function freedMs(picture: Picture, serverId: string): number {
+  let lastMs = 0;
+  for (const { conference, changedMs } of picture.conferences.values()) {
+    if (conference.dispatch?.serverId === serverId) lastMs = Math.max(lastMs, changedMs);
+  }
+  return lastMs;
+}
 
 function isDampened({ health }: Server, wallMs: number): boolean {
   const { holdUntil } = health ?? {};
   return holdUntil !== undefined && timestampMs(holdUntil) > wallMs - MARGIN_MS;
 }
 
-function* checkRooms({ servers, time }: World, picture: Picture): Generator<string> {
-  for (const { id, rooms, process, hosted, instanceId } of servers) {
-    if (process.state !== "running") continue;
-    for (const [conferenceId, epoch] of rooms) {
-      const entry = picture.conferences.get(conferenceId);
-      const dispatch = entry?.conference.dispatch;
-      const isHere =
-        dispatch?.serverId === id &&
-        dispatch.epoch === epoch &&
-        hasValidDispatch(picture, entry as PicturedConference);
-      if (isHere) continue;
-      const sinceMs = hosted.get(conferenceId)?.epochSinceMs ?? 0;
-      const mayBeUnconfirmed = (dispatch?.epoch ?? 0n) < epoch && time.nowMs - sinceMs < UNCONFIRMED_MS;
-      if (!mayBeUnconfirmed)
-        yield `I2: ${id} (${instanceId}) still hosts ${conferenceId} under epoch ${epoch}; the table has ${dispatch?.serverId} under ${dispatch?.epoch}`;
+/** By now the agents are at rest, too. */
+function* checkRooms(world: World, checks: Pick<RoomChecks, "staleMs">): Generator<string> {
+  for (const server of world.servers) {
+    if (server.process.state !== "running") continue;
+    for (const [conferenceId, epoch] of server.rooms) {
+      const staleMs = checks.staleMs(server, conferenceId);
+      if (staleMs > STOP_MS)
+        yield `I2: ${server.id} hosts ${conferenceId} under epoch ${epoch}, which is over for ${Math.round(staleMs)} ms`;
     }
   }
 }

@@ -9,10 +9,18 @@ const RECONCILE_MS = 10_000;
 /** What ending all rooms may take once the time has come. */
 const END_MS = 1_500;
 
-/** When a room that nobody wants was first seen, by an agent that runs. */
-interface Stale {
-  readonly sinceMs: number;
+/** An agent follows the dispatch table within this time after the last trouble with the control plane. */
+const FOLLOWING_MS = 12_000;
+
+/** What is known of a room, by an agent that runs and can reach the control plane. */
+interface Known {
   readonly epoch: bigint;
+  /** Since when the table has it elsewhere or over, as far as was seen without a break. */
+  staleSinceMs: number | undefined;
+  /** Since when the table has it here, as far as was seen without a break. */
+  wantedSinceMs: number | undefined;
+  /** Whether the agent must have seen the row: what it never saw it asks about only after a minute. */
+  isConfirmed: boolean;
 }
 
 /** Checks I2 where the rooms are: no epoch goes back, and none is hosted for long that the table has moved on from. */
@@ -20,12 +28,14 @@ export interface RoomChecks {
   starts(server: ConferenceServer, conferenceId: string, epoch: bigint): Generator<string>;
   /** To be called again and again. */
   look(picture: Picture): Generator<string>;
+  /** For how long the table has had the room elsewhere or over, in milliseconds. */
+  staleMs(server: ConferenceServer, conferenceId: string): number;
 }
 
 export function createRoomChecks(world: World): RoomChecks {
   /** The highest epoch that each life of a server was asked to host, by conference. */
   const highest = new Map<string, bigint>();
-  const stale = new Map<string, Stale>();
+  const known = new Map<string, Known>();
   /** Since when a running server hears nobody at all. */
   const alone = new Map<string, number>();
   const isolation = isolationMs(world.scenario.detection);
@@ -47,39 +57,57 @@ export function createRoomChecks(world: World): RoomChecks {
     *look(picture) {
       const { nowMs } = world.time;
       for (const server of world.servers) {
-        const { process, rooms, instanceId, id } = server;
+        const { rooms, id } = server;
         if (!rooms) continue;
         if (!isAlone(server)) alone.delete(id);
         else if (!alone.has(id)) alone.set(id, nowMs);
         const aloneMs = nowMs - (alone.get(id) ?? nowMs);
         if (aloneMs > isolation + END_MS && rooms.size > 0)
           yield `I2: ${id} hears nobody for ${Math.round(aloneMs)} ms and still hosts ${[...rooms.keys()].join(", ")}`;
-        const isAway = process.state !== "running" || world.controlPlaneTroubles > 0;
         for (const [conferenceId, epoch] of rooms) {
-          const key = `${instanceId} ${conferenceId}`;
-          if (isAway || !isMovedOn(picture, server, conferenceId, epoch)) {
-            stale.delete(key);
-            continue;
-          }
-          const known = stale.get(key);
-          if (known?.epoch !== epoch) stale.set(key, { sinceMs: nowMs, epoch });
-          else if (nowMs - known.sinceMs > isolation + RECONCILE_MS)
-            yield `I2: ${id} hosts ${conferenceId} under epoch ${epoch}, which is over for ${Math.round(nowMs - known.sinceMs)} ms`;
+          const room = noteRoom(picture, server, conferenceId, epoch);
+          const staleMs = nowMs - (room.staleSinceMs ?? nowMs);
+          if (staleMs > isolation + RECONCILE_MS)
+            yield `I2: ${id} hosts ${conferenceId} under epoch ${epoch}, which is over for ${Math.round(staleMs)} ms`;
         }
       }
     },
+    staleMs: ({ instanceId }, conferenceId) =>
+      world.time.nowMs - (known.get(`${instanceId} ${conferenceId}`)?.staleSinceMs ?? world.time.nowMs),
   };
+
+  function noteRoom(picture: Picture, server: ConferenceServer, conferenceId: string, epoch: bigint): Known {
+    const { nowMs } = world.time;
+    const key = `${server.instanceId} ${conferenceId}`;
+    let room = known.get(key);
+    if (room?.epoch !== epoch) {
+      room = { epoch, staleSinceMs: undefined, wantedSinceMs: undefined, isConfirmed: false };
+      known.set(key, room);
+    }
+    const isAway = server.process.state !== "running" || world.controlPlaneTroubles > 0;
+    const standing = isAway ? "unknown" : standingOf(picture, server, conferenceId, epoch);
+    if (standing !== "wanted") room.wantedSinceMs = undefined;
+    else room.wantedSinceMs ??= nowMs;
+    if (nowMs - (room.wantedSinceMs ?? nowMs) > FOLLOWING_MS) room.isConfirmed = true;
+    const isStale = standing === "elsewhere" || (standing === "over" && room.isConfirmed);
+    if (!isStale) room.staleSinceMs = undefined;
+    else room.staleSinceMs ??= nowMs;
+    return room;
+  }
 }
 
-/** Whether the table has the conference elsewhere, or over. What never got into it, its dispatcher or the agent finds. */
-function isMovedOn(picture: Picture, server: ConferenceServer, conferenceId: string, epoch: bigint): boolean {
+/** What the table says of a room. What never got into it, its dispatcher or the agent finds. */
+function standingOf(
+  picture: Picture,
+  server: ConferenceServer,
+  conferenceId: string,
+  epoch: bigint,
+): "wanted" | "elsewhere" | "over" | "unknown" {
   const entry = picture.conferences.get(conferenceId);
   const dispatch = entry?.conference.dispatch;
-  if (!entry || !dispatch || dispatch.epoch < epoch) return false;
-  return (
-    dispatch.epoch > epoch ||
-    dispatch.serverId !== server.id ||
-    isOver(entry) ||
-    !hasValidDispatch(picture, entry)
-  );
+  if (!entry || !dispatch || dispatch.epoch < epoch) return "unknown";
+  if (isOver(entry)) return "over";
+  const isHere =
+    dispatch.epoch === epoch && dispatch.serverId === server.id && hasValidDispatch(picture, entry);
+  return isHere ? "wanted" : "elsewhere";
 }
