@@ -38,13 +38,15 @@ const LOG_TIMEOUT_MS = 30_000;
 
 export function createConvokeProcesses(directory: string): ConvokeProcesses {
   const surprises: string[] = [];
-  const running = new Map<ConvokeProcess, Promise<Exit>>();
+  const running = new Set<ConvokeProcess>();
+  // Nothing stays behind when the test process ends early.
+  const endWithUs = () => {
+    for (const { pid } of running) process.kill(pid, "SIGKILL");
+  };
+  process.once("exit", endWithUs);
 
   function start(name: string, args: readonly string[]): ConvokeProcess {
     const child = spawn(process.execPath, [PROGRAM, ...args], { stdio: ["ignore", "ignore", "pipe"] });
-    // Nothing stays behind when the test process ends early.
-    const endWithUs = () => child.kill("SIGKILL");
-    process.once("exit", endWithUs);
     const log = createWriteStream(join(directory, `${name}.log`), { flags: "a" });
     const messages = new Map<string, Readonly<Record<string, unknown>>>();
     const looks = new Set<() => void>();
@@ -61,7 +63,6 @@ export function createConvokeProcesses(directory: string): ConvokeProcesses {
     });
     const exited = new Promise<Exit>((resolve) => {
       child.once("close", (code, signal) => {
-        process.off("exit", endWithUs);
         running.delete(handle);
         ended = signal ?? code ?? 1;
         if (!expected) surprises.push(`${name} ended by itself (${ended}): ${last}`);
@@ -104,7 +105,7 @@ export function createConvokeProcesses(directory: string): ConvokeProcesses {
       freeze: () => void child.kill("SIGSTOP"),
       resume: () => void child.kill("SIGCONT"),
     };
-    running.set(handle, exited);
+    running.add(handle);
     return handle;
   }
 
@@ -112,7 +113,8 @@ export function createConvokeProcesses(directory: string): ConvokeProcesses {
     start,
     surprises,
     async [Symbol.asyncDispose]() {
-      await Promise.all([...running.keys()].map((each) => each.end("SIGKILL")));
+      process.off("exit", endWithUs);
+      await Promise.all([...running].map((each) => each.end("SIGKILL")));
     },
   };
 }

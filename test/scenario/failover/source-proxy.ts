@@ -6,48 +6,57 @@ import { connect, createServer, type Socket } from "node:net";
 export interface SourceProxy extends AsyncDisposable {
   /** `127.0.0.1:port`. */
   readonly address: string;
-  /** From now on nothing passes between this process and the server. Nobody is told: what is sent is swallowed. */
-  cutOff(pid: number): Promise<void>;
-  /** Ends that; what was swallowed is lost. */
+  /**
+   * From now on nothing passes between these processes and the server. Nobody is told: connections stay open, and new
+   * ones are taken.
+   */
+  cutOff(...pids: readonly number[]): Promise<void>;
+  /** Lets everything pass again, and what was held arrives, as it does when TCP sends it again. */
   heal(): void;
 }
 
 interface Link {
   readonly client: Socket;
   readonly server: Socket;
-  isCutOff: boolean;
 }
 
-/** @param target where the server listens, `host:port`; asked with each connection, so it may start later */
-export async function startSourceProxy(target: () => string): Promise<SourceProxy> {
+/** @param target where the server listens, or will, `host:port` */
+export async function startSourceProxy(target: string): Promise<SourceProxy> {
   const links = new Set<Link>();
+  const held = new Set<Socket>();
   const strangers = new Set<number>();
 
   const end = (link: Link) => {
     links.delete(link);
+    held.delete(link.client);
     link.client.destroy();
     link.server.destroy();
   };
 
-  function swallow(link: Link) {
-    link.isCutOff = true;
-    for (const socket of [link.client, link.server]) socket.unpipe().resume();
-  }
+  const hold = ({ client, server }: Link) => {
+    for (const socket of [client, server]) socket.unpipe().pause();
+    held.add(client);
+  };
+
+  const pass = ({ client, server }: Link) => {
+    held.delete(client);
+    client.pipe(server).pipe(client);
+  };
 
   async function accept(client: Socket) {
     client.on("error", () => {});
     const port = client.remotePort ?? 0;
     const isStranger = (await Promise.all([...strangers].map(portsOf))).some((ports) => ports.has(port));
-    const [host, serverPort] = target().split(":");
+    const [host, serverPort] = target.split(":");
     const server = connect(Number(serverPort), host);
-    const link: Link = { client, server, isCutOff: false };
+    const link: Link = { client, server };
     links.add(link);
     for (const socket of [client, server]) {
       socket.on("error", () => {});
       socket.on("close", () => end(link));
     }
-    if (isStranger) return swallow(link);
-    client.pipe(server).pipe(client);
+    if (isStranger) hold(link);
+    else pass(link);
   }
 
   const listener = createServer({ noDelay: true, pauseOnConnect: true }, (client) => {
@@ -60,14 +69,14 @@ export async function startSourceProxy(target: () => string): Promise<SourceProx
 
   return {
     address: `127.0.0.1:${bound.port}`,
-    async cutOff(pid) {
-      strangers.add(pid);
-      const ports = await portsOf(pid);
-      for (const link of links) if (ports.has(link.client.remotePort ?? 0)) swallow(link);
+    async cutOff(...pids) {
+      for (const pid of pids) strangers.add(pid);
+      const ports = new Set((await Promise.all(pids.map(portsOf))).flatMap((each) => [...each]));
+      for (const link of links) if (ports.has(link.client.remotePort ?? 0)) hold(link);
     },
     heal() {
       strangers.clear();
-      for (const link of links) if (link.isCutOff) end(link);
+      for (const link of links) if (held.has(link.client)) pass(link);
     },
     async [Symbol.asyncDispose]() {
       const closed = once(listener, "close");
@@ -76,6 +85,17 @@ export async function startSourceProxy(target: () => string): Promise<SourceProx
       await closed;
     },
   };
+}
+
+/** A port that was free a moment ago, for a server that is told behind which proxy it is before it listens. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const bound = server.address();
+  server.close();
+  await once(server, "close");
+  return typeof bound === "object" && bound ? bound.port : 0;
 }
 
 /** The local ports of a process's TCP sockets: Linux tells which sockets are whose, and where each ends. */

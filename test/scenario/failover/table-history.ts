@@ -8,6 +8,13 @@ import type { Dispatch } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
 import { EventType } from "../../../proto/gen/convoke/v1/watch_pb.js";
 import { recordWatch, type WatchHistory } from "./watch-history.ts";
 
+/** An event in a few words, so that what was not expected can be read. */
+export function inWords({ cause, dispatch }: DispatchEvent): string {
+  const { conferenceId, previousServerId, serverId } = dispatch ?? {};
+  const from = previousServerId ? ` from ${previousServerId}` : "";
+  return `${conferenceId} ${DispatchEvent_Cause[cause]}${from} on ${serverId}`;
+}
+
 /**
  * All that WatchDispatches has told since before there were conferences, and the table as it follows from that. A
  * conference has at most one row at a time by the form of it; `violations` says where else the stream breaks its word.
