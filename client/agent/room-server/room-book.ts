@@ -72,16 +72,13 @@ export function createRoomBook({ driver, logger, clock }: RoomBookOptions): Room
       });
   }
 
-  function checkAgent(caller: Caller) {
-    if (caller.agentId !== agentId) throw new ReplacedError("another agent has taken this room server over");
-  }
-
   /** Lets the call pass when it is of the present agent and life, and takes its fence on. */
   function admit(call: Call) {
     check();
-    checkAgent(call);
+    // A room server that was restarted does not know its agent any more, which then has not been replaced.
     if (call.instanceId !== driver().instanceId)
       throw new LifeOverError("this room server has begun another life");
+    if (call.agentId !== agentId) throw new ReplacedError("another agent has taken this room server over");
     const { policy, leftMs } = call.fence;
     deadlineMs = policy === "keep" ? Number.POSITIVE_INFINITY : clock.monotonicMs() + leftMs;
   }

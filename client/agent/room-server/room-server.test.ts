@@ -210,6 +210,7 @@ describe("a room server that dies", () => {
     await serveRooms(first.control);
     const isOver = () => clock.advance(100).then(() => driver.ended.aborted);
     await expect.poll(isOver, PATIENCE).toBe(true);
+    expect(driver.ended.reason).not.toBeInstanceOf(ReplacedError);
   });
 
   test("is waited for at first, and then named in the error", async () => {
