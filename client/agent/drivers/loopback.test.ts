@@ -133,6 +133,34 @@ describe("who may not join", () => {
   });
 });
 
+test("nothing is relayed and nobody let in while the rooms may not be served", async () => {
+  let mayServe = true;
+  const { driver, start } = await openDriver({ mayServe: () => mayServe });
+  const address = await start("a");
+  const [ann, bob] = await Promise.all([join(address), join(address)]);
+  mayServe = false;
+  ann.socket.send("unheard");
+  // The pong comes after the message was taken in.
+  ann.socket.ping();
+  await once(ann.socket, "pong");
+  expect(await refusal(address)).toBe(503);
+  mayServe = true;
+  ann.socket.send("heard");
+  expect(await bob.next()).toBe("heard");
+  expect(driver.participants("a")).toBe(2);
+});
+
+test("another life ends every room with code 4001 and begins without any", async () => {
+  const { driver, start } = await openDriver();
+  const before = driver.instanceId;
+  const [ann, bob] = [await join(await start("a")), await join(await start("b"))];
+  await driver.renew(never);
+  expect(await Promise.all([ann.closed, bob.closed])).toMatchObject([{ code: 4001 }, { code: 4001 }]);
+  expect(driver.instanceId).not.toBe(before);
+  expect(driver.ended.aborted).toBe(false);
+  await join(await start("a", 2n));
+});
+
 describe("who must leave", () => {
   test("everyone, with code 4001, when the room is stopped", async () => {
     const { driver, start } = await openDriver();
