@@ -8,8 +8,7 @@ export interface PlaceableServer {
   readonly cordoned: boolean;
   /** Whether a start failed on it so lately that it gets a rest. */
   readonly penalised: boolean;
-  /** Whether it does not answer the probes of this dispatcher. */
-  readonly unanswering: boolean;
+  readonly reach: Reach;
   /** Empty when it has none. */
   readonly region: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -20,6 +19,13 @@ export interface PlaceableServer {
   /** Those of them that it has placed itself since the control plane's figures were read. */
   readonly ownUnits: number;
 }
+
+/**
+ * How a server answers the probes of this dispatcher: one that `fails` gets nothing from it, one in `doubt` only what finds
+ * no room elsewhere. A single late answer is a doubt; were that enough to refuse it, a busy moment of all would leave no
+ * server at all.
+ */
+export type Reach = "answers" | "doubt" | "fails";
 
 /** What placement looks at of a task. */
 export interface PlaceableTask {
@@ -97,7 +103,7 @@ export function candidatesFor(
 
 function refusalOf(task: PlaceableTask, server: PlaceableServer): string | undefined {
   if (server.state !== Server_State.UP) return STATE_REFUSALS[server.state] ?? "in an unknown state";
-  if (server.unanswering) return "does not answer this dispatcher";
+  if (server.reach === "fails") return "does not answer this dispatcher";
   if (server.cordoned) return "cordoned";
   if (task.region !== "" && server.region !== task.region) return `not in region ${task.region}`;
   for (const [key, value] of Object.entries(task.requiredLabels)) {

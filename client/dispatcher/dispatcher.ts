@@ -98,19 +98,19 @@ export async function runDispatcher(
       checkPort: context.checkPort ?? checkPort,
       metrics: probeMetrics,
     });
-    const { fails } = probing;
+    const { reach } = probing;
     const pipeline = createPipeline({
       ...common,
       table,
       figures,
-      fails,
+      reach,
       startRate,
       stats,
     });
     const anyServer = () =>
       table
-        .placeable(fails)
-        .some(({ state, cordoned, unanswering }) => state === Server_State.UP && !cordoned && !unanswering);
+        .placeable(reach)
+        .some((server) => server.state === Server_State.UP && !server.cordoned && server.reach !== "fails");
     await runBeside(
       async (failed) => {
         await runTicks(

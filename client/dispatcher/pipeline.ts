@@ -8,6 +8,7 @@ import {
   TaskRelease_Cause,
 } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { createAgentCalls } from "./agent-calls.ts";
+import type { Reach } from "./candidates.ts";
 import type { Epoch } from "./epoch.ts";
 import type { Figures } from "./figures.ts";
 import { createInHand } from "./in-hand.ts";
@@ -43,8 +44,8 @@ export interface PipelineOptions {
   readonly client: Client<typeof DispatcherService>;
   readonly table: ServerTable;
   readonly figures: Figures;
-  /** Whether this dispatcher's own probes of a server fail. */
-  readonly fails: (serverId: string) => boolean;
+  /** How a server answers this dispatcher's own probes. */
+  readonly reach: (serverId: string) => Reach;
   /** Starts per second; infinite for no limit. */
   readonly startRate: number;
   readonly stats: DispatcherStats;
@@ -128,7 +129,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function plan(items: readonly WorkItem[]) {
     const worn = items.filter(({ triedServers }) => triedServers.size >= MAX_SERVERS_TRIED);
     const fresh = items.filter(({ triedServers }) => triedServers.size < MAX_SERVERS_TRIED);
-    const { placed, unplaced } = planPlacements(fresh, table.placeable(options.fails), place);
+    const { placed, unplaced } = planPlacements(fresh, table.placeable(options.reach), place);
     release([
       ...worn.map((item) => releaseOf(item, `${MAX_SERVERS_TRIED} servers were tried`)),
       ...unplaced.map(({ task, reason }) => releaseOf(task, reason)),

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
-import type { PlaceableServer, PlaceableTask } from "./candidates.ts";
+import type { PlaceableServer, PlaceableTask, Reach } from "./candidates.ts";
 import { planPlacements, serverKey } from "./placement.ts";
 
 const server = (serverId: string, more: Partial<PlaceableServer> = {}): PlaceableServer => ({
@@ -10,7 +10,7 @@ const server = (serverId: string, more: Partial<PlaceableServer> = {}): Placeabl
   state: Server_State.UP,
   cordoned: false,
   penalised: false,
-  unanswering: false,
+  reach: "answers",
   region: "",
   labels: {},
   capacity: 100,
@@ -42,7 +42,7 @@ const someServers = fc.uniqueArray(
     state: fc.constantFrom(Server_State.UP, Server_State.UP, Server_State.SUSPECT, Server_State.DOWN),
     cordoned: fc.boolean(),
     penalised: fc.boolean(),
-    unanswering: fc.boolean(),
+    reach: fc.constantFrom<Reach[]>("answers", "doubt", "fails"),
     region: someRegion,
     labels: someLabels,
     capacity: fc.integer({ min: 1, max: 200 }),
@@ -123,7 +123,7 @@ describe("a plan", () => {
               one.state === Server_State.UP &&
               !one.cordoned &&
               !one.penalised &&
-              !one.unanswering &&
+              one.reach !== "fails" &&
               (left.region === "" || left.region === one.region) &&
               Object.entries(left.requiredLabels).every(([key, value]) => one.labels[key] === value) &&
               !left.triedServers?.has(serverKey(one)) &&
@@ -271,6 +271,15 @@ describe("a plan", () => {
     expect(plan.placed.map((one) => one.task.id)).toEqual(["lost", "ordinary"]);
   });
 
+  it("goes to a server in doubt only when no other fits, and then to all of them alike", () => {
+    const tasks = ["c1", "c2", "c3"].map((id) => task(id));
+    const chosen = (servers: PlaceableServer[]) =>
+      planPlacements(tasks, servers).placed.map(({ serverId }) => serverId);
+    const doubtful = (id: string) => server(id, { reach: "doubt" });
+    expect(chosen([doubtful("a"), server("b", { reservedUnits: 98 })])).toEqual(["b", "b", "a"]);
+    expect(chosen([doubtful("a"), doubtful("b"), doubtful("c")])).toEqual(["a", "b", "c"]);
+  });
+
   it("leaves a server for good, or unless nothing else fits", () => {
     const choose = (forGood: boolean, servers: PlaceableServer[]) =>
       planPlacements([task("c", { leaving: { serverId: "a", forGood } })], servers).placed[0]?.serverId;
@@ -311,7 +320,7 @@ describe("a plan", () => {
       server("full", { region: "eu", labels: { gpu: "yes" }, reservedUnits: 95 }),
       server("tried", { region: "eu", labels: { gpu: "yes" } }),
       server("failing", { region: "eu", labels: { gpu: "yes" }, penalised: true }),
-      server("silent", { unanswering: true }),
+      server("silent", { reach: "fails" }),
     ];
     const [left] = planPlacements(
       [

@@ -111,8 +111,8 @@ function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) 
     }
     if (load.units + task.weight > server.capacity) continue;
     fitting++;
-    const score =
-      (load.assumed + task.weight) / server.capacity + labelScore + (left ? LAST_RESORT_SCORE : 0);
+    const lastResort = (left ? LEFT_SCORE : 0) + (server.reach === "doubt" ? DOUBT_SCORE : 0);
+    const score = (load.assumed + task.weight) / server.capacity + labelScore + lastResort;
     // Strictly lower: of equals the first along the ring stays.
     if (!best || score < best.score - SCORE_PRECISION) best = { server, load, score };
   }
@@ -122,8 +122,9 @@ function choose(task: PlaceableTask, group: Candidates, loads: readonly Load[]) 
 /** Two scores closer than this differ by rounding only: capacities are at most 1e9 units. */
 const SCORE_PRECISION = 1e-12;
 
-/** More than any load that others are thought to have placed: such a server is chosen only when no other fits. */
-const LAST_RESORT_SCORE = 1e6;
+/** More than any load that others may be thought to have placed: such a server is chosen only when no other fits. */
+const DOUBT_SCORE = 1e3;
+const LEFT_SCORE = 1e4;
 
 /** The order in which tasks are planned: the most urgent first, of these the largest. */
 export function compareUrgency(

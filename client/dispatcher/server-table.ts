@@ -5,7 +5,7 @@ import type { ServerEvent } from "../../proto/gen/convoke/v1/server_service_pb.j
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import type { AgentClient } from "../transport/client.ts";
 import { createAgentPool } from "./agent-pool.ts";
-import type { PlaceableServer } from "./candidates.ts";
+import type { PlaceableServer, Reach } from "./candidates.ts";
 import { createReservations, type Hold, type Reservations } from "./reservations.ts";
 
 /** What this dispatcher knows of the conference servers. */
@@ -14,9 +14,9 @@ export interface ServerTable extends Disposable {
   readonly loaded: boolean;
   /**
    * The servers as placement sees them now, in no particular order.
-   * @param fails whether this dispatcher's own probes of a server fail
+   * @param reach how a server answers this dispatcher's own probes; without it, all answer
    */
-  placeable(fails?: (serverId: string) => boolean): PlaceableServer[];
+  placeable(reach?: (serverId: string) => Reach): PlaceableServer[];
   /** A client of the server's agent; undefined when this life of the server is not known or has no usable address. */
   agent(serverId: string, incarnation: bigint): AgentClient | undefined;
   /** The same on a new connection: for one that is broken and waits before it connects again. */
@@ -143,7 +143,7 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    placeable(fails = () => false) {
+    placeable(reach = () => "answers") {
       const nowMs = clock.monotonicMs();
       return [...entries.values()].map(({ server, reservations, restsUntilMs }) => ({
         serverId: server.serverId,
@@ -151,7 +151,7 @@ export function createServerTable(options: ServerTableOptions): ServerTable {
         state: server.state,
         cordoned: server.cordoned,
         penalised: nowMs < restsUntilMs,
-        unanswering: fails(server.serverId),
+        reach: reach(server.serverId),
         region: server.region,
         labels: server.labels,
         capacity: server.capacity,

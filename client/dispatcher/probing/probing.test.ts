@@ -208,15 +208,15 @@ describe("probing", () => {
     const { clock, manners, start, stored } = world();
     const { probing } = start();
     await clock.advance(2 * ROUND_MS);
-    expect(probing.fails("s1")).toBe(false);
+    expect(probing.reach("s1")).toBe("answers");
     manners.set("s1", "refused");
     await clock.advance(ROUND_MS + SETTINGS.probeRetryMs);
     expect(stored.get("s1")).toBe("FAILED 2");
-    expect(probing.fails("s1")).toBe(true);
+    expect(probing.reach("s1")).toBe("fails");
     manners.set("s1", "ok");
     await clock.advance(ROUND_MS + SETTINGS.probeRetryMs);
     expect(stored.get("s1")).toBe("OK 2");
-    expect(probing.fails("s1")).toBe(false);
+    expect(probing.reach("s1")).toBe("answers");
   });
 
   it("notices the death of a process at once, by its connection", async () => {
@@ -268,7 +268,7 @@ describe("probing", () => {
     expect(requests.at(-1)?.observations).toMatchObject([{ incarnation: 1n, inARow: 2 }]);
     manners.set("s1", "ok");
     put("s1", { incarnation: 2n });
-    expect(probing.fails("s1")).toBe(false);
+    expect(probing.reach("s1")).toBe("answers");
     await clock.advance(2 * ROUND_MS);
     // The vote of the life before may still lie there.
     expect(requests.at(-1)?.observations).toMatchObject([

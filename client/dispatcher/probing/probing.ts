@@ -7,6 +7,7 @@ import { runTasks } from "../../../common/run-tasks.ts";
 import type { DispatcherService } from "../../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { type Server, Server_State } from "../../../proto/gen/convoke/v1/server_pb.js";
 import type { AgentClient } from "../../transport/client.ts";
+import type { Reach } from "../candidates.ts";
 import type { Epoch } from "../epoch.ts";
 import type { ServerTable } from "../server-table.ts";
 import { createWorkGroup } from "../work-group.ts";
@@ -23,17 +24,17 @@ import {
   afterProbe,
   afterStall,
   beginObservation,
-  isFailingHere,
   nextProbe,
   type ObserverState,
   type ProbeResult,
+  reachOf,
 } from "./server-observer.ts";
 import { createStallWatch } from "./stall-watch.ts";
 
 /** A dispatcher as an observer of conference servers, under one epoch. */
 export interface Probing {
-  /** Whether its own probes of the server fail, so that it is better to place nothing there. */
-  fails(serverId: string): boolean;
+  /** How the server answers its own probes; one that it does not observe is taken to answer. */
+  reach(serverId: string): Reach;
   /**
    * Probes and reports until the signal aborts or the epoch ends.
    * @throws what went wrong inside, which is a defect: failures of calls are part of the work
@@ -253,9 +254,9 @@ export function createProbing(options: ProbingOptions): Probing {
   }
 
   return {
-    fails(serverId) {
+    reach(serverId) {
       const entry = observed.get(serverId);
-      return entry !== undefined && isFailingHere(entry.state);
+      return entry ? reachOf(entry.state, settings) : "answers";
     },
     async run(signal) {
       over = AbortSignal.any([signal, epoch.signal, stopped.signal]);

@@ -8,10 +8,10 @@ import {
   beginObservation,
   isCalledFailed,
   isFailing,
-  isFailingHere,
   nextProbe,
   type ObserverState,
   type ProbeKind,
+  reachOf,
 } from "./server-observer.ts";
 
 const LIMITS = { refusals: 2, timeouts: 3, successes: 2, graceMs: 2_000 };
@@ -82,17 +82,23 @@ describe("an observer's vote", () => {
   it("says nothing of another incarnation that it has not seen itself (I5)", () => {
     const reborn = afterNewIncarnation(run(["refused", "refused"]));
     expect(reborn.vote).toBeUndefined();
-    expect(isFailingHere(reborn)).toBe(false);
+    expect(reachOf(reborn, LIMITS)).toBe("answers");
     expect(run(["refused"], reborn).vote).toMatchObject({ inARow: 1 });
   });
 
   it("places nothing on a server until it has answered often enough since it failed", () => {
-    expect(isFailingHere(beginObservation(0))).toBe(false);
-    expect(isFailingHere(run(["timeout"], beginObservation(0), 0))).toBe(false);
-    expect(isFailingHere(run(["refused"], beginObservation(0), 0))).toBe(true);
-    expect(isFailingHere(run(["timeout"]))).toBe(true);
-    expect(isFailingHere(run(["timeout", "ok"]))).toBe(true);
-    expect(isFailingHere(run(["timeout", "ok", "ok"]))).toBe(false);
+    const reach = (...kinds: ProbeKind[]) => reachOf(run(kinds), LIMITS);
+    expect(reach()).toBe("answers");
+    expect(reach("refused")).toBe("fails");
+    expect(reach("refused", "ok")).toBe("fails");
+    expect(reach("refused", "ok", "ok")).toBe("answers");
+    expect(reach("timeout")).toBe("doubt");
+    expect(reach("timeout", "ok")).toBe("doubt");
+    expect(reach("timeout", "ok", "ok")).toBe("answers");
+    expect(reach("timeout", "timeout", "timeout")).toBe("fails");
+    expect(reach("timeout", "timeout", "timeout", "ok")).toBe("fails");
+    expect(reachOf(run(["timeout"], beginObservation(0), 0), LIMITS)).toBe("doubt");
+    expect(reachOf(run(["refused"], beginObservation(0), 0), LIMITS)).toBe("fails");
   });
 
   it("is hurried only while a few results more would change it", () => {

@@ -1,5 +1,6 @@
 import type { DetectionSettings } from "../../../common/detection.ts";
 import { Observation_Verdict } from "../../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import type { Reach } from "../candidates.ts";
 
 /** What one probe of a server came to. */
 export interface ProbeResult {
@@ -123,11 +124,13 @@ export function nextProbe(state: ObserverState, nowMs: number, limits: Limits): 
 }
 
 /**
- * Whether it is unsafe to place anything there: it failed, and has not answered often enough since. What an observer does
- * not hear in its grace is no reason yet; what is refused is.
+ * Whether to place anything there: not where it was refused or is called failed, nor before it has answered often enough
+ * since; better not where it was late.
  */
-export function isFailingHere({ last, vote }: ObserverState): boolean {
-  return isFailing(vote) || (last !== undefined && isExplicit(last));
+export function reachOf({ last, vote }: ObserverState, limits: Limits): Reach {
+  const refused = vote?.verdict === Observation_Verdict.FAILED || (last !== undefined && isExplicit(last));
+  if (refused || isCalledFailed(vote, limits)) return "fails";
+  return isFailing(vote) || last === "timeout" || last === "error" ? "doubt" : "answers";
 }
 
 /** Whether this vote counts towards DOWN. */
