@@ -126,10 +126,14 @@ export function createProbing(options: ProbingOptions): Probing {
   /** To be called first whenever something happens. */
   function look(): number {
     const nowMs = clock.monotonicMs();
-    if (!stalls.stalled(nowMs)) return nowMs;
+    const stallMs = stalls.stalledMs(nowMs);
+    if (stallMs === 0) return nowMs;
     stallCount++;
-    for (const entry of observed.values()) entry.state = afterStall(entry.state, nowMs);
-    logger.warn({ limitMs: stallLimitMs }, "this process stood still; what failed meanwhile does not count");
+    for (const entry of observed.values()) entry.state = afterStall(entry.state, nowMs, stallMs, settings);
+    logger.warn(
+      { stallMs: Math.round(stallMs) },
+      "this process stood still; what failed meanwhile does not count",
+    );
     return nowMs;
   }
 
@@ -153,7 +157,7 @@ export function createProbing(options: ProbingOptions): Probing {
     } else {
       const nowMs = clock.monotonicMs();
       update(serverId, () => {
-        const state = beginObservation(nowMs);
+        const state = beginObservation(nowMs, settings);
         observed.set(serverId, { server, spell: ++spells, state, probing: false, watched: undefined });
       });
       // Those that begin together are spread over an interval.

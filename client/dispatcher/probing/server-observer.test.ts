@@ -18,7 +18,12 @@ const LIMITS = { refusals: 2, timeouts: 3, successes: 2, graceMs: 2_000 };
 /** Any time after the grace. */
 const LATER_MS = 10_000;
 
-function run(kinds: readonly ProbeKind[], state = beginObservation(0), nowMs = LATER_MS, limits = LIMITS) {
+function run(
+  kinds: readonly ProbeKind[],
+  state = beginObservation(0, LIMITS),
+  nowMs = LATER_MS,
+  limits = LIMITS,
+) {
   return kinds.reduce<ObserverState>(
     (last, kind) => afterProbe(last, { kind, detail: `it was ${kind}` }, nowMs, limits),
     state,
@@ -28,7 +33,7 @@ function run(kinds: readonly ProbeKind[], state = beginObservation(0), nowMs = L
 /** The votes, each when it changed, such as `FAILED 2`. */
 function votes(kinds: readonly ProbeKind[]) {
   const told: string[] = [];
-  let state = beginObservation(0);
+  let state = beginObservation(0, LIMITS);
   for (const kind of kinds) {
     const next = run([kind], state);
     if (next.vote !== state.vote)
@@ -61,22 +66,30 @@ describe("an observer's vote", () => {
 
   it("does not count what fails before the grace is over, unless the server has been heard", () => {
     const early = LIMITS.graceMs - 1;
-    const unheard = run(["refused", "refused", "timeout"], beginObservation(0), early);
+    const unheard = run(["refused", "refused", "timeout"], beginObservation(0, LIMITS), early);
     expect(unheard).toMatchObject({ vote: undefined, failures: 0, refusals: 0 });
     // It counts from then on, from nothing.
     expect(run(["refused"], unheard, LIMITS.graceMs).vote).toMatchObject({ inARow: 1 });
-    const heard = run(["ok", "refused", "refused"], beginObservation(0), early);
+    const heard = run(["ok", "refused", "refused"], beginObservation(0, LIMITS), early);
     expect(isCalledFailed(heard.vote, LIMITS)).toBe(true);
   });
 
-  it("begins its grace anew after a stall of its own, and keeps what it voted before", () => {
+  it("has a grace after a stall of its own, as long as that was, and keeps what it voted before", () => {
     const failing = run(["timeout", "timeout"]);
-    const stalled = afterStall(failing, LATER_MS);
-    expect(stalled.vote).toBe(failing.vote);
-    const inGrace = run(["timeout", "timeout", "timeout"], stalled, LATER_MS + LIMITS.graceMs - 1);
-    expect(isCalledFailed(inGrace.vote, LIMITS)).toBe(false);
-    const after = run(["timeout", "timeout", "timeout"], stalled, LATER_MS + LIMITS.graceMs);
-    expect(isCalledFailed(after.vote, LIMITS)).toBe(true);
+    for (const [stallMs, forMs] of [
+      [500, 500],
+      [60_000, LIMITS.graceMs],
+    ] as const) {
+      const stalled = afterStall(failing, LATER_MS, stallMs, LIMITS);
+      expect(stalled.vote).toBe(failing.vote);
+      const inGrace = run(["timeout", "timeout", "timeout"], stalled, LATER_MS + forMs - 1);
+      expect(isCalledFailed(inGrace.vote, LIMITS)).toBe(false);
+      const after = run(["timeout", "timeout", "timeout"], stalled, LATER_MS + forMs);
+      expect(isCalledFailed(after.vote, LIMITS)).toBe(true);
+    }
+    // It shortens no grace that is running.
+    const begun = beginObservation(LATER_MS, LIMITS);
+    expect(afterStall(begun, LATER_MS, 500, LIMITS).graceUntilMs).toBe(begun.graceUntilMs);
   });
 
   it("says nothing of another incarnation that it has not seen itself (I5)", () => {
@@ -97,13 +110,13 @@ describe("an observer's vote", () => {
     expect(reach("timeout", "ok", "ok")).toBe("answers");
     expect(reach("timeout", "timeout", "timeout")).toBe("fails");
     expect(reach("timeout", "timeout", "timeout", "ok")).toBe("fails");
-    expect(reachOf(run(["timeout"], beginObservation(0), 0), LIMITS)).toBe("doubt");
-    expect(reachOf(run(["refused"], beginObservation(0), 0), LIMITS)).toBe("fails");
+    expect(reachOf(run(["timeout"], beginObservation(0, LIMITS), 0), LIMITS)).toBe("doubt");
+    expect(reachOf(run(["refused"], beginObservation(0, LIMITS), 0), LIMITS)).toBe("fails");
   });
 
   it("is hurried only while a few results more would change it", () => {
     const pace = (kinds: readonly ProbeKind[], nowMs = LATER_MS) =>
-      nextProbe(run(kinds, beginObservation(0), nowMs), nowMs, LIMITS);
+      nextProbe(run(kinds, beginObservation(0, LIMITS), nowMs), nowMs, LIMITS);
     expect(pace(["ok"])).toBe("interval");
     expect(pace(["refused"])).toBe("retry");
     expect(pace(["refused", "refused"])).toBe("interval");
@@ -127,7 +140,7 @@ describe("an observer's vote", () => {
   it("calls a server failed only after enough failures in a row, and well only after enough answers", () => {
     fc.assert(
       fc.property(someKinds, someLimits, (kinds, limits) => {
-        let state = beginObservation(0);
+        let state = beginObservation(0, LIMITS);
         kinds.forEach((kind, index) => {
           const before = state.vote;
           state = run([kind], state, LATER_MS, limits);
@@ -151,7 +164,7 @@ describe("an observer's vote", () => {
   it("calls no server failed that failed less often than every limit asks for", () => {
     fc.assert(
       fc.property(someKinds, someLimits, (kinds, limits) => {
-        const state = run(kinds, beginObservation(0), LATER_MS, limits);
+        const state = run(kinds, beginObservation(0, LIMITS), LATER_MS, limits);
         let failures = 0;
         let longest = 0;
         for (const kind of kinds) {

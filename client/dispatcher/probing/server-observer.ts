@@ -30,9 +30,9 @@ export interface Vote {
 
 /** One server as one observer has seen it. Immutable: every event gives the next state. */
 export interface ObserverState {
-  /** From when the grace counts: when the observation began, or the observer last had reason to doubt itself. */
-  readonly sinceMs: number;
-  /** Whether it has answered since then. */
+  /** Until when a failure counts only when the server has been heard. */
+  readonly graceUntilMs: number;
+  /** Whether it has answered since the grace began. */
   readonly heard: boolean;
   /** In a row. */
   readonly answers: number;
@@ -51,10 +51,10 @@ type Limits = Pick<DetectionSettings, "refusals" | "timeouts" | "successes" | "g
 /** The contract's limit of `in_a_row`; counting goes no further. */
 const MOST_IN_A_ROW = 1_000;
 
-/** An observation that begins now. */
-export function beginObservation(nowMs: number): ObserverState {
+/** An observation that begins now, with a grace of `graceMs`. */
+export function beginObservation(nowMs: number, { graceMs }: Pick<Limits, "graceMs">): ObserverState {
   return {
-    sinceMs: nowMs,
+    graceUntilMs: nowMs + graceMs,
     heard: false,
     answers: 0,
     refusals: 0,
@@ -79,8 +79,8 @@ export function beginObservation(nowMs: number): ObserverState {
  * over single answers, and a single answer takes no doubt back. So every change costs a run of results, and a server that
  * answers now and then does not flap.
  *
- * A failure does not count within `graceMs` of `sinceMs` unless the server has been heard since: an observer that has just
- * begun, or has just been stalled itself, must first know that it can hear.
+ * A failure does not count in the grace unless the server has been heard since that began: an observer that has just begun,
+ * or has just been stalled itself, must first know that it can hear.
  */
 export function afterProbe(
   state: ObserverState,
@@ -94,16 +94,25 @@ export function afterProbe(
     const vote = well ? { verdict: Observation_Verdict.OK, inARow: answers, detail: "" } : state.vote;
     return { ...state, heard: true, answers, refusals: 0, failures: 0, last: kind, vote };
   }
-  if (inGrace(state, nowMs, limits)) return { ...state, answers: 0, last: kind };
+  if (inGrace(state, nowMs)) return { ...state, answers: 0, last: kind };
   const failures = Math.min(state.failures + 1, MOST_IN_A_ROW);
   const refusals = isExplicit(kind) ? Math.min(state.refusals + 1, MOST_IN_A_ROW) : 0;
   const vote = raised(state.vote, { refusals, failures, kind, detail }, limits);
   return { ...state, answers: 0, refusals, failures, last: kind, vote };
 }
 
-/** The state after the observer itself was stalled: what failed meanwhile may have been its own fault. */
-export function afterStall(state: ObserverState, nowMs: number): ObserverState {
-  return { ...state, sinceMs: nowMs, heard: false, refusals: 0, failures: 0 };
+/**
+ * The state after the observer itself was stalled: what failed meanwhile may have been its own fault. The grace is as long as
+ * the stall was, at most `graceMs`, so that an observer with many short ones still comes to a verdict.
+ */
+export function afterStall(
+  state: ObserverState,
+  nowMs: number,
+  stallMs: number,
+  { graceMs }: Pick<Limits, "graceMs">,
+): ObserverState {
+  const graceUntilMs = Math.max(state.graceUntilMs, nowMs + Math.min(stallMs, graceMs));
+  return { ...state, graceUntilMs, heard: false, refusals: 0, failures: 0 };
 }
 
 /** The state when another incarnation of the server has begun: nothing that was seen says anything about it. */
@@ -120,7 +129,7 @@ export function nextProbe(state: ObserverState, nowMs: number, limits: Limits): 
     const wavering = isFailing(state.vote) && state.answers < limits.successes;
     return wavering ? "retry" : "interval";
   }
-  return inGrace(state, nowMs, limits) || isCalledFailed(state.vote, limits) ? "interval" : "retry";
+  return inGrace(state, nowMs) || isCalledFailed(state.vote, limits) ? "interval" : "retry";
 }
 
 /**
@@ -143,8 +152,8 @@ export function isFailing(vote: Vote | undefined): boolean {
   return vote?.verdict === Observation_Verdict.FAILED || vote?.verdict === Observation_Verdict.TIMEOUT;
 }
 
-function inGrace({ sinceMs, heard }: ObserverState, nowMs: number, { graceMs }: Limits): boolean {
-  return !heard && nowMs < sinceMs + graceMs;
+function inGrace({ graceUntilMs, heard }: ObserverState, nowMs: number): boolean {
+  return !heard && nowMs < graceUntilMs;
 }
 
 function isExplicit(kind: ProbeKind): boolean {
