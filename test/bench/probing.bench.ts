@@ -1,7 +1,8 @@
 /**
  * What it costs a dispatcher to observe many servers. `node test/bench/probing.bench.ts [SECONDS] [SERVERS…]`: endpoints of
  * AgentService in processes of their own, each on a port of its own, so that the observer has as many connections, HTTP/2
- * sessions and pings as with servers on as many machines; only the network is faster. Interval 1 s, profile lan.
+ * sessions and pings as with servers on as many machines; only the network is faster. Interval 1 s, profile lan. Beside it
+ * stands the same schedule with nothing to do.
  * The promise: 2,000 servers within one core.
  */
 
@@ -13,6 +14,7 @@ import { create } from "@bufbuild/protobuf";
 import pino from "pino";
 import { createEpoch } from "../../client/dispatcher/epoch.ts";
 import { checkPort } from "../../client/dispatcher/probing/check-port.ts";
+import { createProbeSchedule } from "../../client/dispatcher/probing/probe-schedule.ts";
 import { createProbing } from "../../client/dispatcher/probing/probing.ts";
 import { createServerTable } from "../../client/dispatcher/server-table.ts";
 import { createAgentClient } from "../../client/transport/client.ts";
@@ -41,12 +43,33 @@ async function startEndpoints(count: number): Promise<{ children: ChildProcess[]
   return { children, ports: lists.flat() };
 }
 
+type Row = Readonly<Record<string, string | number>>;
+
 /** The value below which so large a part of them lies. */
 function quantile(sorted: readonly number[], part: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN;
 }
 
-async function measure(count: number): Promise<Record<string, string | number>> {
+function rowOf(
+  what: string,
+  servers: number,
+  lags: readonly number[],
+  seconds: number,
+  { user, system }: NodeJS.CpuUsage,
+): Row {
+  const sorted = lags.toSorted((a, b) => a - b);
+  return {
+    what,
+    servers,
+    "due/s": Math.round(sorted.length / seconds),
+    "CPU s/s": ((user + system) / 1e6 / seconds).toFixed(2),
+    "lag p50 ms": quantile(sorted, 0.5).toFixed(1),
+    "lag p99 ms": quantile(sorted, 0.99).toFixed(1),
+    "lag max ms": quantile(sorted, 1).toFixed(1),
+  };
+}
+
+async function measure(count: number): Promise<Row> {
   const { children, ports } = await startEndpoints(count);
   const stop = new AbortController();
   using table = createServerTable({ clock, connectAgent: createAgentClient });
@@ -100,14 +123,8 @@ async function measure(count: number): Promise<Record<string, string | number>> 
   await pause(SECONDS * 1_000);
   const seconds = (clock.monotonicMs() - startMs) / 1_000;
   const { user, system } = process.cpuUsage(cpu);
-  const sorted = lags.toSorted((a, b) => a - b);
   const row = {
-    servers: count,
-    "probes/s": Math.round(sorted.length / seconds),
-    "CPU s/s": ((user + system) / 1e6 / seconds).toFixed(2),
-    "lag p50 ms": quantile(sorted, 0.5).toFixed(1),
-    "lag p99 ms": quantile(sorted, 0.99).toFixed(1),
-    "lag max ms": quantile(sorted, 1).toFixed(1),
+    ...rowOf("probes", count, lags, seconds, { user, system }),
     failed: [...results].reduce((sum, [kind, times]) => (kind === "ok" ? sum : sum + times), 0),
     withdrawn: withdrawals > 0 ? "yes" : "no",
   };
@@ -117,8 +134,24 @@ async function measure(count: number): Promise<Record<string, string | number>> 
   return row;
 }
 
-const rows: Record<string, string | number>[] = [];
-for (const size of SIZES) rows.push(await measure(size));
+/** The schedule with nothing to do: what this machine is late by, and costs, on its own. */
+async function measureIdle(count: number): Promise<Row> {
+  const lags: number[] = [];
+  using schedule = createProbeSchedule(clock, (serverId, dueMs) => {
+    const nowMs = clock.monotonicMs();
+    lags.push(nowMs - dueMs);
+    schedule.set(serverId, nowMs + SETTINGS.probeIntervalMs * (0.9 + 0.2 * Math.random()));
+  });
+  const startMs = clock.monotonicMs();
+  for (let index = 0; index < count; index++)
+    schedule.set(`s${index}`, startMs + Math.random() * SETTINGS.probeIntervalMs);
+  const cpu = process.cpuUsage();
+  await pause(SECONDS * 1_000);
+  return rowOf("no probes", count, lags, (clock.monotonicMs() - startMs) / 1_000, process.cpuUsage(cpu));
+}
+
+const rows: Row[] = [];
+for (const size of SIZES) rows.push(await measureIdle(size), await measure(size));
 console.table(rows);
 // The epoch's own timer would keep the process for an hour.
 process.exit();
