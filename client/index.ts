@@ -94,3 +94,4 @@ export {
   watchDispatches,
   watchServers,
 } from "./watch.ts";
+export { createWhereabouts, type Follower, type Whereabouts } from "./whereabouts.ts";
