@@ -126,14 +126,19 @@ describe("when nobody is heard", () => {
 });
 
 describe("after a pause of the process, when the clock has jumped and timers have yet to fire", () => {
-  test("nothing is served, and what came in meanwhile revives nothing", async () => {
+  const came: [string, () => void][] = [
+    ["a message of a participant", () => {}],
+    ["a keepalive", () => isolation.heard()],
+    ["an answer to a call of before", () => isolation.confirmed(0)],
+  ];
+  test.each(came)("nothing is served, and %s from before revives nothing", async (_, come) => {
     let jumpMs = 0;
     const { monotonicMs } = clock;
     clock.monotonicMs = () => monotonicMs() + jumpMs;
     begin();
     await clock.armed();
     jumpMs = LIMIT_MS;
-    isolation.heard();
+    come();
     expect(isolation.mayServe()).toBe(false);
     expect(hosted.count).toBe(3);
     await clock.advance(0);
