@@ -45,6 +45,8 @@ export interface World extends AsyncDisposable {
   startAlone(name: string, args: readonly string[]): ConvokeProcess;
   /** Starts an agent; resolves once its server is UP in a life that was not there before. */
   startAgent(serverId: string, args?: readonly string[]): Promise<ConvokeProcess>;
+  /** Starts the agent of a server that another agent has left; resolves once it is registered. */
+  replaceAgent(serverId: string, args?: readonly string[]): Promise<ConvokeProcess>;
   /** Starts dispatchers; resolves once they are registered, in new epochs. */
   startDispatchers(...ids: readonly string[]): Promise<ConvokeProcess[]>;
   /** Starts the control plane again, on its data and its port. */
@@ -116,14 +118,10 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     table,
     servers,
     startAlone: processes.start,
-    start: (name: string, args: readonly string[]) =>
-      processes.start(name, [...args, "--endpoint", endpoint, "--log-level", "debug"]),
-    async startAgent(serverId: string, args: readonly string[] = []) {
+    start: (name, args) => processes.start(name, [...args, "--endpoint", endpoint, "--log-level", "debug"]),
+    async startAgent(serverId, args = []) {
       const before = servers.servers.get(serverId)?.incarnation ?? 0n;
-      const capacity = args.includes("--capacity") ? [] : ["--capacity", "100000"];
-      const agent = world.start(serverId, ["agent", "--id", serverId, ...capacity, ...args]);
-      agentProcesses.set(serverId, agent);
-      await agent.logged("agent serving");
+      const agent = await world.replaceAgent(serverId, args);
       const isUp = () => {
         const server = servers.servers.get(serverId);
         return server?.state === Server_State.UP && server.incarnation > before;
@@ -131,7 +129,14 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       await soon(isUp).toBe(true);
       return agent;
     },
-    async startDispatchers(...ids: readonly string[]) {
+    async replaceAgent(serverId, args = []) {
+      const capacity = args.includes("--capacity") ? [] : ["--capacity", "100000"];
+      const agent = world.start(serverId, ["agent", "--id", serverId, ...capacity, ...args]);
+      agentProcesses.set(serverId, agent);
+      await agent.logged("server registered");
+      return agent;
+    },
+    async startDispatchers(...ids) {
       const epochs = async () => {
         const { dispatchers: live } = await client.dispatchers.listDispatchers({});
         return new Map(live.map(({ dispatcherId, epoch }) => [dispatcherId, epoch]));
@@ -148,7 +153,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     async restartControlPlane() {
       ({ controlPlane } = await startControlPlane(endpoint));
     },
-    async place(ids: readonly string[], plan: ConferencePlan = {}) {
+    async place(ids, plan = {}) {
       const { endInMs = HOUR_MS, requiredLabels = {}, weight = 1 } = plan;
       const nowMs = Date.now();
       const { results } = await client.conferences.batchCreateConferences({
@@ -165,38 +170,38 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       expect(results.filter(({ rejection }) => rejection)).toEqual([]);
       await soon(() => ids.filter((id) => !table.rows.has(id))).toEqual([]);
     },
-    agentOf(serverId: string) {
+    agentOf(serverId) {
       const agent = agentProcesses.get(serverId);
       if (!agent) throw new Error(`no agent of ${serverId} was started`);
       return agent;
     },
-    rowOf(conferenceId: string) {
+    rowOf(conferenceId) {
       const row = table.rows.get(conferenceId);
       if (!row) throw new Error(`${conferenceId} has no row`);
       return row;
     },
-    on: (serverId: string) =>
+    on: (serverId) =>
       [...table.rows.values()]
         .filter((row) => row.serverId === serverId)
         .map(({ conferenceId }) => conferenceId)
         .sort(),
-    async server(serverId: string) {
+    async server(serverId) {
       const { server } = await client.servers.getServer({ serverId });
       if (!server) throw new Error(`no server ${serverId}`);
       return server;
     },
-    async hosted(serverId: string) {
+    async hosted(serverId) {
       const { agentAddress } = await world.server(serverId);
       using agent = createAgentClient(agentAddress);
       return (await agent.listHostedConferences({ pageSize: 1000 })).conferences;
     },
-    join: (conferenceId: string) => joinRoom(world.rowOf(conferenceId).address),
+    join: (conferenceId) => joinRoom(world.rowOf(conferenceId).address),
     async isolationMs() {
       const { detection } = await client.servers.getDetection({});
       if (!detection?.isolation) throw new Error("the control plane gives no isolation time");
       return durationMs(detection.isolation);
     },
-    convoke: (...args: readonly string[]) =>
+    convoke: (...args) =>
       new Promise<CommandResult>((resolve) => {
         execFile(
           process.execPath,
