@@ -139,6 +139,12 @@ export function timeoutDetectionMs(settings: DetectionSettings): number {
   );
 }
 
+/** The longest that an observer takes to notice that a server answers again which it has called failed. */
+export function recoveryDetectionMs(settings: DetectionSettings): number {
+  const { probeIntervalMs, probeTimeoutMs, probeRetryMs, successes } = settings;
+  return probeIntervalMs * (1 + PROBE_JITTER) + probeTimeoutMs + (successes - 1) * probeRetryMs;
+}
+
 /**
  * How long an agent goes on that hears neither an observer nor the control plane: twice what the observers need to call
  * it failed. By then it has been moved, or something is wrong with more than this server.

@@ -1,4 +1,4 @@
-import { type DetectionSettings, PROBE_JITTER } from "../../common/detection.ts";
+import { type DetectionSettings, recoveryDetectionMs } from "../../common/detection.ts";
 import { timestampMs } from "../../common/time.ts";
 import { type Server, Server_Health_Cause, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { ServerEntry } from "../view/view.ts";
@@ -167,12 +167,7 @@ function afterBrakeMs(
   settings: DetectionSettings,
 ): number {
   if (brakedMs === undefined || isReleased) return Number.NEGATIVE_INFINITY;
-  return brakedMs + Math.max(settings.graceMs, recoveryMs(settings));
-}
-
-/** The longest that an observer takes to report that a server answers again which it has called failed. */
-function recoveryMs({ probeIntervalMs, probeTimeoutMs, probeRetryMs, successes }: DetectionSettings): number {
-  return probeIntervalMs * (1 + PROBE_JITTER) + probeTimeoutMs + (successes - 1) * probeRetryMs;
+  return brakedMs + Math.max(settings.graceMs, recoveryDetectionMs(settings));
 }
 
 function remember(

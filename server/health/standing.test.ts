@@ -181,6 +181,20 @@ describe("the standing of a conference server", () => {
     expect(world.stateOf("s")).toBe("DOWN REFUSALS");
   });
 
+  it("I8: is not DOWN when it is back as its agent said, before its observers can hear it, and is when they do not", () => {
+    const { world, votes } = worldOf();
+    world.register("s", { restartWithinMs: 30_000, isNewLife: false });
+    votes(VOTES.refused, VOTES.refused, VOTES.refused);
+    world.settle(5_000);
+    world.register("s", { isNewLife: false });
+    world.settle(1_500);
+    expect(world.stateOf("s")).toBe("SUSPECT RESTARTING");
+    // Again and again, as agents do, it is given no more time.
+    world.register("s", { isNewLife: false });
+    world.settle(3_000);
+    expect(world.stateOf("s")).toBe("DOWN REFUSALS");
+  });
+
   it("forgets an announced restart with the next registration", () => {
     const { world, votes } = worldOf();
     world.register("s", { restartWithinMs: 30_000, isNewLife: false });

@@ -1,4 +1,5 @@
 import { clone, create } from "@bufbuild/protobuf";
+import { type DetectionSettings, recoveryDetectionMs } from "../../common/detection.ts";
 import { timestampFromMs, timestampMs } from "../../common/time.ts";
 import {
   type Server,
@@ -71,16 +72,41 @@ export function judgeStanding(server: Server, tally: Tally, at: Circumstances): 
   return isQuiet(server, at) ? { state: server.state, health: calmed(server) } : undefined;
 }
 
-/** Where a registration moves a server; records of former versions have no health. */
+/**
+ * Where a registration moves a server; records of former versions have no health. An agent that is back from an announced
+ * restart is still called failed by observers that have yet to hear it, so it has `unheardMs` for that, of the time that
+ * it had announced.
+ */
 export function judgeRegistration(
   server: Server | undefined,
-  { isNewLife, restartWithinMs, nowMs }: { isNewLife: boolean; restartWithinMs: number; nowMs: number },
+  { isNewLife, restartWithinMs, nowMs, unheardMs = 0 }: RegistrationCircumstances,
 ): { readonly state: Server_State; readonly health: Server_Health | undefined } {
   const { state, health } = registered(server, isNewLife, nowMs);
+  const { restartDeadline } = server?.health ?? {};
+  const announcedMs = restartDeadline && !isNewLife ? timestampMs(restartDeadline) : 0;
+  const untilMs = restartWithinMs > 0 ? nowMs + restartWithinMs : Math.min(announcedMs, nowMs + unheardMs);
   if (health) delete health.restartDeadline;
-  if (restartWithinMs === 0) return { state, health };
-  const restartDeadline = timestampFromMs(Math.round(nowMs + restartWithinMs));
-  return { state, health: Object.assign(health ?? create(Server_HealthSchema), { restartDeadline }) };
+  if (untilMs <= nowMs) return { state, health };
+  return {
+    state,
+    health: Object.assign(health ?? create(Server_HealthSchema), {
+      restartDeadline: timestampFromMs(Math.round(untilMs)),
+    }),
+  };
+}
+
+/** How long observers go on to call a server failed that is back: they learn where it is now, and then have to hear it. */
+export function heardWithinMs(settings: DetectionSettings): number {
+  return 2 * recoveryDetectionMs(settings);
+}
+
+interface RegistrationCircumstances {
+  readonly isNewLife: boolean;
+  readonly restartWithinMs: number;
+  /** By the wall clock. */
+  readonly nowMs: number;
+  /** How long observers take at most to hear a server again. Default 0. */
+  readonly unheardMs?: number;
 }
 
 function registered(server: Server | undefined, isNewLife: boolean, nowMs: number) {

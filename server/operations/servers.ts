@@ -5,7 +5,7 @@ import { timestampFromMs } from "../../common/time.ts";
 import { ServerRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { type Server, ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
-import { judgeRegistration } from "../health/standing.ts";
+import { heardWithinMs, judgeRegistration } from "../health/standing.ts";
 import type { ServerEntry, View } from "../view/view.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 
@@ -28,7 +28,12 @@ export function registerServer(
     (standing, nowMs) => {
       const before = standing?.server;
       const isNewLife = before?.instanceId !== given.instanceId;
-      const { state, health } = judgeRegistration(before, { isNewLife, restartWithinMs, nowMs });
+      const { state, health } = judgeRegistration(before, {
+        isNewLife,
+        restartWithinMs,
+        nowMs,
+        unheardMs: heardWithinMs(context.settings.detection),
+      });
       return create(ServerSchema, {
         serverId: given.serverId,
         agentAddress: given.agentAddress,

@@ -11,6 +11,7 @@ import {
   Server_State,
   ServerSchema,
 } from "../../proto/gen/convoke/v1/server_pb.js";
+import { heardWithinMs } from "../../server/health/standing.ts";
 import { encodeBrake } from "../../server/operations/brake.ts";
 import { createKeys } from "../../server/store/keys.ts";
 import { type Clients, type ControlPlane, openControlPlane, passUntil } from "../support/control-plane.ts";
@@ -219,7 +220,10 @@ describe("verdicts on conference servers", () => {
     await pass(plane, 25_000, 250);
     expect(await stateOf(plane, "s01")).toBe("SUSPECT RESTARTING");
     await registerServer(plane, "s01");
+    // Back, it is given a moment to be heard in, and no more.
     await pass(plane, SOON_MS);
+    expect(await stateOf(plane, "s01")).toBe("SUSPECT RESTARTING");
+    await pass(plane, heardWithinMs(settings), 250);
     expect(await stateOf(plane, "s01")).toBe("DOWN REFUSALS");
   });
 

@@ -8,7 +8,7 @@ import {
   ServerSchema,
 } from "../../proto/gen/convoke/v1/server_pb.js";
 import { type Assessment, assess, type Memory } from "../../server/health/assess.ts";
-import { judgeRegistration } from "../../server/health/standing.ts";
+import { heardWithinMs, judgeRegistration } from "../../server/health/standing.ts";
 import { createObservers, type HealthView } from "../../server/health/votes.ts";
 import type { ObservationEntry, WithdrawalEntry } from "../../server/view/observations.ts";
 import type { ServerEntry } from "../../server/view/view.ts";
@@ -116,7 +116,12 @@ export function createHealthWorld(given: Partial<DetectionSettings> = {}): Healt
     },
     register(serverId, { restartWithinMs = 0, isNewLife = true } = {}) {
       const before = servers.get(serverId)?.server;
-      const { state, health } = judgeRegistration(before, { isNewLife, restartWithinMs, nowMs: world.nowMs });
+      const { state, health } = judgeRegistration(before, {
+        isNewLife,
+        restartWithinMs,
+        nowMs: world.nowMs,
+        unheardMs: heardWithinMs(settings),
+      });
       const server = Object.assign(clone(ServerSchema, before ?? create(ServerSchema, { serverId })), {
         state,
         incarnation: (before?.incarnation ?? 0n) + (isNewLife ? 1n : 0n),
