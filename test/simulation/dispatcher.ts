@@ -23,6 +23,7 @@ export function createDispatcherNode(world: World, id: string): DispatcherNode {
   function begin(): SimulatedProcess {
     const process = createSimulatedProcess(id, world.time);
     const client = world.controlPlaneClient(process);
+    const dispatchers = world.rpc.client(DispatcherService, client);
     const connectAgent = (address: string): AgentClient =>
       Object.assign(world.rpc.client(AgentService, { process, address: () => address }), {
         close() {},
@@ -32,7 +33,14 @@ export function createDispatcherNode(world: World, id: string): DispatcherNode {
       logger: world.trace.logger(id),
       clock: process.clock,
       client: {
-        dispatchers: world.rpc.client(DispatcherService, client),
+        dispatchers: {
+          ...dispatchers,
+          async queryTotal(request, options) {
+            const answer = await dispatchers.queryTotal(request, options);
+            world.invariants.shareTold(id, answer);
+            return answer;
+          },
+        },
         servers: world.rpc.client(ServerService, client),
       },
       connectAgent,

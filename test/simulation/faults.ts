@@ -38,6 +38,8 @@ const DRAWS: readonly Draw[] = [
   [4, slowLink],
   [2, cutFromControlPlane],
   [1, failStarts],
+  [4, comeLate],
+  [4, strandStarts],
 ];
 
 const TOTAL = DRAWS.reduce((sum, [parts]) => sum + parts, 0);
@@ -408,6 +410,57 @@ function failStarts(world: World, chance: Chance): Fault {
     },
     () => {
       server.failingStarts = 0;
+    },
+  );
+}
+
+/**
+ * What a dispatcher sends comes so late that its registration ends first, while the replicas hear late of that, and there
+ * is work to do.
+ */
+function comeLate(world: World, chance: Chance): Fault {
+  const { id } = chance.pick(world.dispatchers);
+  const byMs = chance.between(0.2, 1.3) * world.scenario.ttlMs;
+  const lagMs = chance.between(300, 2_500);
+  const lastsMs = world.scenario.ttlMs + chance.between(1_000, 3_000);
+  let accesses = world.replicas.map(({ access }) => access);
+  return fault(
+    `let ${id} come late by ${Math.round(byMs)} ms, and watches by ${Math.round(lagMs)} ms`,
+    lastsMs,
+    () => {
+      accesses = world.replicas.map(({ access }) => access);
+      for (const access of accesses) access.watchLagMs = lagMs;
+      for (const node of world.replicas) world.network.slow(id, node.id, byMs);
+      world.operator.bookMore(chance.whole(4, 8), lastsMs);
+    },
+    () => {
+      for (const access of accesses) access.watchLagMs = 0;
+      for (const node of world.replicas) world.network.slow(id, node.id, 0);
+    },
+    true,
+  );
+}
+
+/** A dispatcher dies with starts on their way, which come when others have long placed those conferences. */
+function strandStarts(world: World, chance: Chance): Fault {
+  const node = chance.pick(world.dispatchers);
+  const byMs = chance.between(500, 5_000);
+  const killMs = chance.between(100, 1_500);
+  const { slow } = world.invariants.truth;
+  const pairs = world.servers.map(({ id }) => `${node.id} ${id}`);
+  return fault(
+    `strand the starts of ${node.id} for ${Math.round(byMs)} ms`,
+    killMs + chance.between(50, 4_000),
+    () => {
+      for (const pair of pairs) slow.add(pair);
+      for (const { id } of world.servers) world.network.slow(node.id, id, byMs);
+      world.operator.bookMore(chance.whole(4, 10), killMs);
+      world.time.at(world.time.nowMs + killMs, () => node.process.kill());
+    },
+    () => {
+      for (const pair of pairs) slow.delete(pair);
+      for (const { id } of world.servers) world.network.slow(node.id, id, 0);
+      revive(node);
     },
   );
 }

@@ -31,6 +31,9 @@ interface Link {
 const LEAST_LATENCY_MS = 0.2;
 const LATENCY_SPREAD_MS = 2;
 
+/** What waited for a way to heal comes in pieces, as TCP sends it again. */
+const RESEND_SPREAD_MS = 30;
+
 export function createNetwork(time: VirtualTime, random: () => number): Network {
   const links = new Map<string, Link>();
   /** Whether the messages of each cut pair are lost. */
@@ -49,9 +52,9 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
     return link;
   }
 
-  function carry(link: Link, arrive: () => void) {
-    const latencyMs = LEAST_LATENCY_MS + LATENCY_SPREAD_MS * random() ** 2 + link.slowMs;
-    link.lastMs = Math.max(link.lastMs, time.nowMs + latencyMs);
+  function carry(link: Link, arrive: () => void, extraMs = 0) {
+    const latencyMs = LEAST_LATENCY_MS + LATENCY_SPREAD_MS * random() ** 2 + link.slowMs + extraMs;
+    link.lastMs = Math.max(link.lastMs + extraMs, time.nowMs + latencyMs);
     time.at(link.lastMs, arrive);
   }
 
@@ -60,8 +63,9 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
     if (loses === undefined) return;
     cuts.delete(pairOf(a, b));
     if (loses) for (const listener of resetListeners) listener(a, b);
-    for (const link of [linkOf(a, b), linkOf(b, a)])
-      for (const arrive of link.held.splice(0)) carry(link, arrive);
+    for (const link of [linkOf(a, b), linkOf(b, a)]) {
+      for (const arrive of link.held.splice(0)) carry(link, arrive, RESEND_SPREAD_MS * random());
+    }
   }
 
   return {

@@ -3,7 +3,7 @@ import { ConferenceService } from "../../proto/gen/convoke/v1/conference_service
 import { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
 import type { Chance } from "./chance.ts";
 import { CALM_MS } from "./scenario.ts";
-import { createSimulatedProcess, EPOCH_MS } from "./simulated-process.ts";
+import { createSimulatedProcess } from "./simulated-process.ts";
 import type { World } from "./world.ts";
 
 /** How long after a booking its conference begins at most, beyond the window. */
@@ -18,7 +18,12 @@ const CALL_TIMEOUT_MS = 3_000;
 const RETRY_MS = 700;
 
 /** Books, changes and calls off conferences, and does what operators do to servers, as the seed says. */
-export function startOperator(world: World, chance: Chance): void {
+export interface Operator {
+  /** Books more conferences that are due at once, within this time. */
+  bookMore(count: number, withinMs: number): void;
+}
+
+export function startOperator(world: World, chance: Chance): Operator {
   const { scenario, time, trace } = world;
   const process = createSimulatedProcess("operator", time);
   const client = world.controlPlaneClient(process);
@@ -42,9 +47,9 @@ export function startOperator(world: World, chance: Chance): void {
     return false;
   }
 
-  async function book(id: string) {
+  async function book(id: string, leadMs = chance.between(0, scenario.windowMs + LEAD_MS)) {
     const nowMs = process.clock.wallMs();
-    const startMs = Math.round(nowMs + chance.between(0, scenario.windowMs + LEAD_MS));
+    const startMs = Math.round(nowMs + leadMs);
     const lastsMs = chance.happens(SHORT_PART) ? chance.between(SHORT_MS.least, SHORT_MS.most) : LONG_MS;
     const weight = chance.pick([1, 1, 1, 2, 3]);
     const conference = {
@@ -112,9 +117,13 @@ export function startOperator(world: World, chance: Chance): void {
     time.at(time.nowMs + delayMs, () => process.enter(() => void act()));
   const sometime = () => CALM_MS + (scenario.stormUntilMs - CALM_MS) * chance.next() - time.nowMs;
 
-  for (let index = 1; index <= scenario.conferences; index++) {
-    const id = `c${String(index).padStart(2, "0")}`;
+  function nextId() {
+    const id = `c${String(ids.length + 1).padStart(2, "0")}`;
     ids.push(id);
+    return id;
+  }
+  for (let index = 1; index <= scenario.conferences; index++) {
+    const id = nextId();
     // Half of them stand before anything goes wrong.
     later(chance.happens(0.5) ? chance.between(2_500, CALM_MS) : sometime(), () => book(id));
   }
@@ -136,5 +145,9 @@ export function startOperator(world: World, chance: Chance): void {
   time.at(scenario.healMs, () => {
     for (const { id } of world.servers) void uncordon(id);
   });
-  void EPOCH_MS;
+  return {
+    bookMore(count, withinMs) {
+      for (let left = count; left > 0; left--) later(chance.between(0, withinMs), () => book(nextId(), 0));
+    },
+  };
 }

@@ -99,6 +99,56 @@ export function readChange({ type, kv }: StoreEvent, nowMs: number): PictureChan
   }
 }
 
+/** The whole picture of what a store held. */
+export function readPicture(kvs: readonly KeyValue[]): Picture {
+  const picture = createPicture();
+  for (const kv of kvs) {
+    const change = readChange({ type: "put", kv }, 0);
+    if (change) applyChange(picture, change);
+  }
+  return picture;
+}
+
+/** A picture that can be changed. */
+export type MutablePicture = ReturnType<typeof createPicture>;
+
+export function createPicture() {
+  return {
+    dispatchers: new Map<string, PicturedDispatcher>(),
+    servers: new Map<string, Server>(),
+    conferences: new Map<string, PicturedConference>(),
+    observations: new Map<string, Observation>(),
+    releasedUntilMs: 0,
+  };
+}
+
+export function applyChange(picture: MutablePicture, change: PictureChange): void {
+  switch (change.kind) {
+    case "dispatcher":
+      put(picture.dispatchers, change.id, change.next);
+      return;
+    case "server":
+      put(picture.servers, change.id, change.next);
+      return;
+    case "conference":
+      put(picture.conferences, change.id, change.next);
+      return;
+    case "observation":
+      put(picture.observations, change.id, change.next);
+      return;
+    case "brake":
+      picture.releasedUntilMs = change.releasedUntilMs;
+      return;
+    case "round":
+      return;
+  }
+}
+
+function put<T>(map: Map<string, T>, key: string, value: T | undefined): void {
+  if (value === undefined) map.delete(key);
+  else map.set(key, value);
+}
+
 function readConference(
   id: string,
   { value, modRevision }: KeyValue,

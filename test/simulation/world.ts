@@ -1,5 +1,6 @@
 import { DEFAULT_SETTINGS } from "../../server/settings.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
+import { startApplication } from "./application.ts";
 import { type Chance, createChance } from "./chance.ts";
 import { type ConferenceServer, createConferenceServer } from "./conference-server.ts";
 import { createDispatcherNode, type DispatcherNode } from "./dispatcher.ts";
@@ -7,7 +8,7 @@ import { planFaults } from "./faults.ts";
 import { createFigures, type Figures } from "./figures.ts";
 import { createInvariants, type Invariants } from "./invariants/invariants.ts";
 import { createNetwork, type Network } from "./network.ts";
-import { startOperator } from "./operator.ts";
+import { type Operator, startOperator } from "./operator.ts";
 import { createReplicaNode, type ReplicaNode } from "./replica.ts";
 import { type ClientOptions, createRpc, type Rpc } from "./rpc.ts";
 import { drawScenario, type Scenario } from "./scenario.ts";
@@ -29,6 +30,7 @@ export interface World {
   readonly dispatchers: readonly DispatcherNode[];
   readonly servers: readonly ConferenceServer[];
   readonly invariants: Invariants;
+  readonly operator: Operator;
   /** How many faults there are now within the control plane or on the way to it. */
   controlPlaneTroubles: number;
   /** A way to the replicas for a process, which turns to another one when it is not answered. */
@@ -65,7 +67,7 @@ export function createWorld(seed: number, traced: boolean): World {
   const servers: ConferenceServer[] = [];
   const clients = chance.fork("clients");
 
-  const world: World & { failure: string | undefined; invariants: Invariants } = {
+  const world: { -readonly [K in keyof World]: World[K] } = {
     scenario,
     chance,
     time,
@@ -77,7 +79,9 @@ export function createWorld(seed: number, traced: boolean): World {
     replicas,
     dispatchers,
     servers,
+    // Set below: they look at the world that they are a part of.
     invariants: undefined as unknown as Invariants,
+    operator: undefined as unknown as Operator,
     controlPlaneTroubles: 0,
     failure: undefined,
     controlPlaneClient(process) {
@@ -117,7 +121,8 @@ export function createWorld(seed: number, traced: boolean): World {
   for (const node of replicas) time.at(starts.between(0, 50), () => node.start());
   for (const node of servers) time.at(starts.between(100, 600), () => node.start());
   for (const node of dispatchers) time.at(starts.between(100, 600), () => node.start());
-  startOperator(world, chance.fork("operator"));
+  startApplication(world, chance.fork("application"));
+  world.operator = startOperator(world, chance.fork("operator"));
   planFaults(world, chance.fork("faults"));
   return world;
 }

@@ -1,17 +1,19 @@
 import type { DetectionSettings } from "../../../common/detection.ts";
 import { Dispatch_MoveReason } from "../../../proto/gen/convoke/v1/dispatch_pb.js";
-import { type Server, Server_Health_Cause, Server_State } from "../../../proto/gen/convoke/v1/server_pb.js";
+import type { QueryTotalResponse } from "../../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import { Server_Health_Cause, Server_State } from "../../../proto/gen/convoke/v1/server_pb.js";
 import type { StoreEvent } from "../../../server/store/store.ts";
 import type { ConferenceServer } from "../conference-server.ts";
 import { describeChange } from "../describe.ts";
 import type { Figures } from "../figures.ts";
-import { type Picture, type PictureChange, readChange } from "../picture.ts";
+import { applyChange, createPicture, type Picture, type PictureChange, readChange } from "../picture.ts";
 import { EPOCH_MS } from "../simulated-process.ts";
 import { createTruth, type Truth } from "../truth.ts";
 import type { World } from "../world.ts";
 import { checkConference, checkObservation } from "./records.ts";
 import { checkRest } from "./rest.ts";
 import { createRoomChecks } from "./rooms.ts";
+import { createShareChecks } from "./shares.ts";
 import { createVerdictChecks } from "./verdicts.ts";
 
 /** How far a replica's view may be behind without knowing it. */
@@ -27,6 +29,8 @@ export interface Invariants {
   readonly accepted: Set<string>;
   /** Before a conference server starts a room. */
   roomStarts(server: ConferenceServer, conferenceId: string, epoch: bigint): void;
+  /** An answer to QueryTotal. */
+  shareTold(dispatcherId: string, answer: QueryTotalResponse): void;
   /** To be called again and again: what no write shows. */
   look(): void;
   /** To be called at the end, when the world has been left alone. */
@@ -38,19 +42,14 @@ export function createInvariants(
   detection: DetectionSettings,
   maxFailedAttempts: number,
 ): Invariants {
-  const picture = {
-    dispatchers: new Map(),
-    servers: new Map<string, Server>(),
-    conferences: new Map(),
-    observations: new Map(),
-    releasedUntilMs: 0,
-  };
+  const picture = createPicture();
   const truth = createTruth(world);
   const wishes = { cancelled: new Set<string>(), ended: new Set<string>() };
   const accepted = new Set<string>();
   /** When each server was last drained, other than now. */
   const drainedMs = new Map<string, number>();
   const rooms = createRoomChecks(world);
+  const shares = createShareChecks();
   const verdicts = createVerdictChecks(truth, detection, () => ({
     sinceBeginMs: world.time.nowMs,
     wallMs: EPOCH_MS + world.time.nowMs,
@@ -60,17 +59,19 @@ export function createInvariants(
     for (const finding of findings) world.fail(finding);
   }
 
-  function apply(change: PictureChange, revision: bigint) {
+  /** Checks a change by the picture before it. */
+  function check(change: PictureChange, revision: bigint) {
+    report(
+      shares.changes(change, change.kind === "conference" ? picture.conferences.get(change.id) : undefined),
+    );
     switch (change.kind) {
       case "dispatcher":
         truth.registryChangedMs = world.time.nowMs;
-        put(picture.dispatchers, change.id, change.next);
         return;
       case "server": {
         if (change.next) report(verdicts.check(picture, picture.servers.get(change.id), change.next));
         // Known until it was written that it is no longer so.
         if (picture.servers.get(change.id)?.drain) drainedMs.set(change.id, world.time.nowMs);
-        put(picture.servers, change.id, change.next);
         return;
       }
       case "conference": {
@@ -79,17 +80,12 @@ export function createInvariants(
           (drainedMs.get(serverId) ?? Number.NEGATIVE_INFINITY) >= world.time.nowMs - LONGEST_LAG_MS;
         const checks = { wishes, maxFailedAttempts, nowMs, revision, wasDrained };
         report(checkConference(picture, picture.conferences.get(change.id), change.next, checks));
-        put(picture.conferences, change.id, change.next);
         return;
       }
       case "observation":
         report(checkObservation(picture, change));
-        put(picture.observations, change.id, change.next);
         return;
-      case "brake":
-        picture.releasedUntilMs = change.releasedUntilMs;
-        return;
-      case "round":
+      default:
         return;
     }
   }
@@ -101,7 +97,8 @@ export function createInvariants(
       if (!change) continue;
       world.trace.event("store", () => `${revision} ${describeChange(change)}`);
       countChange(world.figures, picture, change, revision);
-      apply(change, revision);
+      check(change, revision);
+      applyChange(picture, change);
     }
   });
 
@@ -111,6 +108,7 @@ export function createInvariants(
     wishes,
     accepted,
     roomStarts: (server, conferenceId, epoch) => report(rooms.starts(server, conferenceId, epoch)),
+    shareTold: (dispatcherId, answer) => report(shares.told(dispatcherId, answer)),
     look: () => report(rooms.look(picture)),
     rest: () => report(checkRest(world, picture, accepted, rooms)),
   };
@@ -151,9 +149,4 @@ function countChange(figures: Figures, picture: Picture, change: PictureChange, 
     case "brake":
       return;
   }
-}
-
-function put<T>(map: Map<string, T>, key: string, value: T | undefined) {
-  if (value === undefined) map.delete(key);
-  else map.set(key, value);
 }

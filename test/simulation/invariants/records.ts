@@ -135,7 +135,7 @@ function* checkEnd(
   const wasPlaced = hasValidDispatch(picture, before);
   const validUntilMs = dispatch?.validUntil ? timestampMs(dispatch.validUntil) : 0;
   if (state === State.CANCELLED && !wishes.cancelled.has(id)) yield `I3: nobody cancelled ${id}`;
-  if (state === State.ENDED && !wishes.ended.has(id) && !(wasPlaced && validUntilMs <= nowMs))
+  if (state === State.ENDED && !wishes.ended.has(id) && !(dispatch && validUntilMs <= nowMs))
     yield `I3: ${id} was ended before its time`;
   if (state === State.FAILED) {
     if (wasPlaced) yield `I3: ${id} was placed and is FAILED`;
