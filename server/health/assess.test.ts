@@ -90,6 +90,19 @@ describe("an assessment of all servers", () => {
     expect(states(world, ids.slice(10, 14))).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
   });
 
+  it("does not take drained servers whose agents end for a sick network, and takes those that are not yet empty", () => {
+    const { world, ids } = worldOf(6);
+    for (const id of ids.slice(0, 4)) world.drain(id, 0);
+    voteAll(world, ids.slice(0, 5), VOTES.refused);
+    world.settle(1_000);
+    expect(states(world, ids.slice(0, 5))).toEqual(new Set(["DOWN REFUSALS"]));
+    const another = worldOf(6);
+    for (const id of another.ids.slice(0, 4)) another.world.drain(id, 1);
+    voteAll(another.world, another.ids.slice(0, 5), VOTES.refused);
+    another.world.settle(2_000);
+    expect(states(another.world, another.ids.slice(0, 5))).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
+  });
+
   it("does not take announced restarts for a sick network", () => {
     const { world, ids } = worldOf(20);
     for (const id of ids.slice(0, 10)) world.register(id, { restartWithinMs: 60_000, isNewLife: false });

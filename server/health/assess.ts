@@ -71,7 +71,7 @@ export function assess(
   const waitUntil = (monotonicMs: number) => {
     if (monotonicMs > now.monotonicMs) waits.push(monotonicMs - now.monotonicMs);
   };
-  for (const { entry, server, tally } of standings) {
+  for (const { entry, server, tally, isEmptied } of standings) {
     const nextMs = nextMoveMs(server, now.wallMs);
     if (nextMs !== undefined) waits.push(Math.min(nextMs - now.wallMs, LONGEST_WAIT_MS));
     const own = remember(entry, tally, brake, now.monotonicMs, before.get(server.serverId));
@@ -85,7 +85,8 @@ export function assess(
       waitUntil(declareMs);
       if (brake.nextMs !== undefined) waits.push(Math.min(brake.nextMs - now.wallMs, LONGEST_WAIT_MS));
     }
-    const at = { nowMs: now.wallMs, hasSettled, mayDeclare, brake };
+    const isHeldBack = brake.isEngaged && !isEmptied;
+    const at = { nowMs: now.wallMs, hasSettled, mayDeclare, brake: { ...brake, isEngaged: isHeldBack } };
     const standing = judgeStanding(server, tally, at);
     const paceMs = standing && paceOf(server, standing);
     if (!standing || paceMs === undefined) continue;
@@ -117,6 +118,8 @@ interface Surveyed {
   readonly server: Server;
   readonly tally: Tally;
   readonly isFailing: boolean;
+  /** Whether it has been drained, so that nothing moves when it goes. */
+  readonly isEmptied: boolean;
 }
 
 /** Counts votes and brake. Nearly all servers are well and have been so for long: those only count as servers. */
@@ -135,10 +138,22 @@ function survey(
       continue;
     }
     const tally = tallyVotes(view, server, observers(view, server.serverId), settings);
-    standings.push({ entry, server, tally, isFailing: isFailing(server, tally, nowMs) });
+    standings.push({
+      entry,
+      server,
+      tally,
+      isFailing: isFailing(server, tally, nowMs),
+      isEmptied: isEmptied(view, server),
+    });
   }
   const { releasedUntilMs } = view.brake;
-  return { standings, brake: countBrake(standings, uneventful, settings, { nowMs, releasedUntilMs }) };
+  const counted = standings.filter((each) => !each.isEmptied);
+  return { standings, brake: countBrake(counted, uneventful, settings, { nowMs, releasedUntilMs }) };
+}
+
+/** Agents of drained servers are stopped, often of many at once: that is no reason to hold back the death of another. */
+function isEmptied(view: HealthView, { serverId, drain }: Server): boolean {
+  return drain !== undefined && view.hostingOf(serverId).conferences.size === 0;
 }
 
 function isUneventful(view: HealthView, { serverId, state, health }: Server): boolean {

@@ -19,6 +19,8 @@ export interface HealthView {
     ofServer(serverId: string): ReadonlyMap<string, ObservationEntry>;
     withdrawalOf(dispatcherId: string): WithdrawalEntry | undefined;
   };
+  /** The conferences that have a valid dispatch there. */
+  hostingOf(serverId: string): { readonly conferences: { readonly size: number } };
   readonly registryRevision: bigint;
   readonly brake: { readonly releasedUntilMs: number };
 }

@@ -3,6 +3,7 @@ import { compileDetection, type DetectionSettings } from "../../common/detection
 import { Observation_Verdict, ObservationSchema } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import {
   type Server,
+  Server_DrainSchema,
   Server_Health_Cause,
   Server_State,
   ServerSchema,
@@ -30,6 +31,8 @@ export interface HealthWorld {
   vote(dispatcherId: string, serverId: string, vote: WorldVote | undefined): void;
   withdraw(dispatcherId: string, isWithdrawn: boolean): void;
   release(untilMs: number): void;
+  /** Drains a server, with so many conferences left on it. */
+  drain(serverId: string, conferencesLeft: number): void;
   /** Judges as a replica does, and writes all it says. Returns how many records were written. */
   judge(): number;
   /** Judges and lets time pass by turns. Returns how many records were written. */
@@ -71,6 +74,7 @@ export function createHealthWorld(given: Partial<DetectionSettings> = {}): Healt
   const reports = new Map<string, Map<string, ObservationEntry>>();
   const withdrawals = new Map<string, WithdrawalEntry>();
   const brake = { releasedUntilMs: 0 };
+  const hosted = new Map<string, number>();
   let observers = createObservers(settings);
   let memory: Memory = new Map();
   let revision = 1n;
@@ -84,6 +88,7 @@ export function createHealthWorld(given: Partial<DetectionSettings> = {}): Healt
       ofServer: (id) => reports.get(id) ?? new Map(),
       withdrawalOf: (id) => withdrawals.get(id),
     },
+    hostingOf: (id) => ({ conferences: { size: hosted.get(id) ?? 1 } }),
     get registryRevision() {
       return registryRevision;
     },
@@ -150,6 +155,11 @@ export function createHealthWorld(given: Partial<DetectionSettings> = {}): Healt
     },
     release(untilMs) {
       brake.releasedUntilMs = untilMs;
+    },
+    drain(serverId, conferencesLeft) {
+      hosted.set(serverId, conferencesLeft);
+      const drained = { cordoned: true, drain: create(Server_DrainSchema) };
+      write(Object.assign(clone(ServerSchema, world.server(serverId)), drained));
     },
     look() {
       const now = { wallMs: world.nowMs, monotonicMs: elapsedMs, declareMs };
