@@ -13,6 +13,8 @@ export interface Network {
   heal(a: string, b: string): void;
   healAll(): void;
   isCut(a: string, b: string): boolean;
+  /** When anything last came to a node: what was on its way when the way was cut still comes. */
+  lastArrivalMs(to: string): number;
   /** Messages from `from` to `to` take so much longer from now on. */
   slow(from: string, to: string, byMs: number): void;
   /** Calls back when a way is cut. */
@@ -36,6 +38,7 @@ const RESEND_SPREAD_MS = 30;
 
 export function createNetwork(time: VirtualTime, random: () => number): Network {
   const links = new Map<string, Link>();
+  const arrivals = new Map<string, number>();
   /** Whether the messages of each cut pair are lost. */
   const cuts = new Map<string, boolean>();
   const cutListeners: ((a: string, b: string) => void)[] = [];
@@ -72,6 +75,7 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
     send(from, to, deliver, refused) {
       const link = linkOf(from, to.name);
       const arrive = () => {
+        arrivals.set(to.name, time.nowMs);
         if (to.state === "killed") refused?.();
         else to.enter(deliver);
       };
@@ -92,6 +96,7 @@ export function createNetwork(time: VirtualTime, random: () => number): Network 
       for (const link of links.values()) link.slowMs = 0;
     },
     isCut: (a, b) => cuts.has(pairOf(a, b)),
+    lastArrivalMs: (to) => arrivals.get(to) ?? Number.NEGATIVE_INFINITY,
     slow(from, to, byMs) {
       linkOf(from, to).slowMs = byMs;
     },

@@ -61,9 +61,7 @@ export function createInvariants(
 
   /** Checks a change by the picture before it. */
   function check(change: PictureChange, revision: bigint) {
-    report(
-      shares.changes(change, change.kind === "conference" ? picture.conferences.get(change.id) : undefined),
-    );
+    report(shares.changes(change, picture));
     switch (change.kind) {
       case "dispatcher":
         truth.registryChangedMs = world.time.nowMs;

@@ -75,8 +75,8 @@ function* checkAtRest(
   }
 }
 
-/** What waits for room is placed within this time when there is some. */
-const ROOM_MS = 5_000;
+/** What was given back for want of room is tried again after fifteen seconds at the latest. */
+const ROOM_MS = 16_500;
 
 /** What is about to begin or end may be on its way. */
 const MARGIN_MS = 3_000;

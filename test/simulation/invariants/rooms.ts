@@ -61,7 +61,7 @@ export function createRoomChecks(world: World): RoomChecks {
         if (!rooms) continue;
         if (!isAlone(server)) alone.delete(id);
         else if (!alone.has(id)) alone.set(id, nowMs);
-        const aloneMs = nowMs - (alone.get(id) ?? nowMs);
+        const aloneMs = nowMs - Math.max(alone.get(id) ?? nowMs, world.network.lastArrivalMs(id));
         if (aloneMs > isolation + END_MS && rooms.size > 0)
           yield `I2: ${id} hears nobody for ${Math.round(aloneMs)} ms and still hosts ${[...rooms.keys()].join(", ")}`;
         for (const [conferenceId, epoch] of rooms) {

@@ -1,12 +1,13 @@
+import { Conference_State } from "../../../proto/gen/convoke/v1/conference_pb.js";
 import type { QueryTotalResponse } from "../../../proto/gen/convoke/v1/dispatcher_service_pb.js";
-import { isOver, type PictureChange, type PicturedConference } from "../picture.ts";
+import { isOver, type Picture, type PictureChange, type PicturedConference } from "../picture.ts";
 
 /** Checks I4: what dispatchers are told is a fair share, and what they took of a round was one. */
 export interface ShareChecks {
   /** To be called with each answer to QueryTotal. */
   told(dispatcherId: string, answer: QueryTotalResponse): Generator<string>;
   /** To be called with each change, before it is in the picture. */
-  changes(change: PictureChange, before: PicturedConference | undefined): Generator<string>;
+  changes(change: PictureChange, picture: Picture): Generator<string>;
 }
 
 /** What was taken of a round, as long as nothing but taking and placing happens in it. */
@@ -36,14 +37,16 @@ export function createShareChecks(): ShareChecks {
       if (share !== shareOf(total, dispatcherCount, rank))
         yield `I4: ${dispatcherId} of rank ${rank} of ${dispatcherCount} is told a share of ${share} of ${total} at revision ${revision}`;
     },
-    *changes(change, before) {
+    *changes(change, picture) {
       if (change.kind === "round") {
         if (round) yield* checkRound(round);
         const { revision, members } = change;
-        round = members.length > 0 ? { revision, members, taken: new Map(), isDisturbed: false } : undefined;
+        // What was given back is due when its time has come, or when there is room: not as long as the round lasts.
+        const isDisturbed = [...picture.conferences.values()].some(wasGivenBack);
+        round = members.length > 0 ? { revision, members, taken: new Map(), isDisturbed } : undefined;
       } else if (!round) return;
       else if (change.kind === "dispatcher" || change.kind === "server") round.isDisturbed = true;
-      else if (change.kind === "conference") takeNote(round, change.next, before);
+      else if (change.kind === "conference") takeNote(round, change.next, picture.conferences.get(change.id));
     },
   };
 }
@@ -62,6 +65,10 @@ function takeNote(
     if (claim.round !== round.revision || isCounted) round.isDisturbed = true;
     else round.taken.set(claim.dispatcherId, (round.taken.get(claim.dispatcherId) ?? 0) + 1);
   } else if ((!claim && standing) || (isOver(after) && !isCounted)) round.isDisturbed = true;
+}
+
+function wasGivenBack({ conference: { state, failure } }: PicturedConference): boolean {
+  return failure !== undefined && state === Conference_State.SCHEDULED;
 }
 
 function shareOf(total: number, members: number, rank: number): number {
