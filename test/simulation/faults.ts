@@ -446,6 +446,7 @@ function strandStarts(world: World, chance: Chance): Fault {
   const node = chance.pick(world.dispatchers);
   const byMs = chance.between(500, 5_000);
   const killMs = chance.between(100, 1_500);
+  let over = false;
   const { slow } = world.invariants.truth;
   const pairs = world.servers.map(({ id }) => `${node.id} ${id}`);
   return fault(
@@ -455,9 +456,12 @@ function strandStarts(world: World, chance: Chance): Fault {
       for (const pair of pairs) slow.add(pair);
       for (const { id } of world.servers) world.network.slow(node.id, id, byMs);
       world.operator.bookMore(chance.whole(4, 10), killMs);
-      world.time.at(world.time.nowMs + killMs, () => node.process.kill());
+      world.time.at(world.time.nowMs + killMs, () => {
+        if (!over) node.process.kill();
+      });
     },
     () => {
+      over = true;
       for (const pair of pairs) slow.delete(pair);
       for (const { id } of world.servers) world.network.slow(node.id, id, 0);
       revive(node);

@@ -49,7 +49,8 @@ export function* checkConference(
     return;
   }
   if (isOver(before)) {
-    if (before.conference.state !== after.conference.state)
+    const isCalledOff = after.conference.state === State.CANCELLED && checks.wishes.cancelled.has(id);
+    if (before.conference.state !== after.conference.state && !isCalledOff)
       yield `I3: conference ${id} was ${State[before.conference.state]} and is ${State[after.conference.state]}`;
     return;
   }

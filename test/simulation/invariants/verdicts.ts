@@ -1,7 +1,7 @@
 import { brakeAllowance, type DetectionSettings } from "../../../common/detection.ts";
 import { highestRanked } from "../../../common/rendezvous.ts";
 import { type Server, Server_State } from "../../../proto/gen/convoke/v1/server_pb.js";
-import type { Picture } from "../picture.ts";
+import { type Picture, reservedUnits } from "../picture.ts";
 import type { Truth } from "../truth.ts";
 
 /**
@@ -44,10 +44,13 @@ export function createVerdictChecks(
         truth.pairSickOfAnyMs(serverId) >= sinceBeginMs - ECHO_MS);
     if (!isSick && 2 * count <= observers)
       yield `I8: ${serverId} was declared DOWN, and answered all but ${count} of its ${observers} observers`;
+    // Nothing moves when one goes that has been emptied: it counts for nobody.
+    if (isEmptied(picture, server)) return;
+    downs.set(serverId, sinceBeginMs);
     if (picture.releasedUntilMs > wallMs) return;
     const windowMs = settings.brakeWindowMs;
     const recent = [...downs].filter(([, atMs]) => atMs > sinceBeginMs - windowMs);
-    const failing = new Set([...recent.map(([id]) => id), serverId]);
+    const failing = new Set(recent.map(([id]) => id));
     const long = [...picture.servers.values()].filter(
       (one) => one.state === Server_State.DOWN && !failing.has(one.serverId),
     ).length;
@@ -65,7 +68,10 @@ export function createVerdictChecks(
         yield `I5: ${serverId} is in incarnation ${after.incarnation} as ${after.instanceId} after ${before.incarnation} as ${before.instanceId}`;
       if (after.state !== Server_State.DOWN || before?.state === Server_State.DOWN) return;
       yield* checkDown(picture, after);
-      downs.set(serverId, now().sinceBeginMs);
     },
   };
+}
+
+function isEmptied(picture: Picture, { serverId, drain }: Server): boolean {
+  return drain !== undefined && reservedUnits(picture, serverId) === 0;
 }
