@@ -62,5 +62,11 @@ describe("a drain", () => {
     // Each of the three drains moved each conference once.
     expect(events).toHaveLength(3 * all.length);
     expect((await world.hosted("s5")).map(({ conferenceId }) => conferenceId)).toEqual(all);
+
+    // Three drained servers whose agents have ended are no sick network: the next death is believed.
+    await world.startAgent("s6");
+    await world.agentOf("s5").end("SIGKILL");
+    await soon(() => world.on("s6")).toEqual(all);
+    expect((await world.client.servers.getDetection({})).brake).toMatchObject({ heldServerIds: [] });
   });
 });
