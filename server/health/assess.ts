@@ -137,7 +137,7 @@ function survey(
       uneventful += 1;
       continue;
     }
-    const tally = tallyVotes(view, server, observers(view, server.serverId), settings);
+    const tally = tallyVotes(view, server, observers(view, server.serverId), settings, nowMs);
     standings.push({
       entry,
       server,
@@ -193,7 +193,7 @@ function remember(
   before: ServerMemory | undefined,
 ): ServerMemory {
   const { incarnation } = server;
-  const isFailed = tally.failed.length >= tally.majority;
+  const isFailed = tally.called.length >= tally.majority;
   const same = before?.incarnation === incarnation ? before : undefined;
   // A record met for the first time may be of any age.
   const isKnown = before?.modRevision === modRevision;

@@ -52,15 +52,34 @@ describe("the standing of a conference server", () => {
       }
   });
 
-  it("I8: is not changed by two of three when one of them has withdrawn, or has died", () => {
+  it("I8: is at worst SUSPECT by two of three when one of them has withdrawn", () => {
     const { world, votes } = worldOf();
     votes(VOTES.refused, VOTES.refused);
     world.withdraw("d1", true);
-    expect(world.settle(10_000)).toBe(0);
-    world.withdraw("d1", false);
+    world.settle(10_000);
+    expect(world.stateOf("s")).toBe("SUSPECT REFUSALS");
+  });
+
+  it("I8: is not changed by two of three when one of them has died", () => {
+    const { world, votes } = worldOf();
+    votes(VOTES.refused, VOTES.refused);
     world.addDispatcher("d4");
     world.removeDispatcher("d1");
     expect(world.settle(10_000)).toBe(0);
+  });
+
+  it("I8: is held by the brake with all that observers see who have withdrawn, until an operator has looked", () => {
+    const { world } = worldOf();
+    const silent = ["s", ...Array.from({ length: 4 }, (_, index) => `other${index + 1}`)];
+    for (const id of OBSERVERS) {
+      world.withdraw(id, true);
+      for (const serverId of silent) world.vote(id, serverId, VOTES.silent);
+    }
+    world.settle(60_000);
+    for (const serverId of silent) expect(world.stateOf(serverId)).toBe("SUSPECT HELD_BY_BRAKE");
+    world.release(world.nowMs + 60_000);
+    world.settle(1_000);
+    for (const serverId of silent) expect(world.stateOf(serverId)).toBe("DOWN TIMEOUTS");
   });
 
   it("is SUSPECT at once, and DOWN only when the majority has stood for the settling time", () => {

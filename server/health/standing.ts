@@ -31,7 +31,7 @@ import type { Tally } from "./votes.ts";
  * | SUSPECT | UP | ANSWERS | no majority reports failures any more |
  * | UP, SUSPECT | SUSPECT | RESTARTING | a majority reports failures, and its agent said it would restart by later |
  * | SUSPECT | DOWN | REFUSALS, TIMEOUTS | a majority has called it failed for `settle`, and nothing below forbids it |
- * | SUSPECT | SUSPECT | HELD_BY_BRAKE | the same while the brake is engaged |
+ * | SUSPECT | SUSPECT | HELD_BY_BRAKE | the same, observers that have withdrawn included, while the brake is engaged |
  * | DOWN | DOWN | DAMPENED | a majority reports answers, or a new incarnation registers, before `hold_until` |
  * | DOWN, dampened | DOWN | REFUSALS, TIMEOUTS | a majority reports failures again |
  * | DOWN | UP | ANSWERS | a majority reports answers, and `hold_until` has passed |
@@ -147,9 +147,10 @@ function judgeFailing(server: Server, tally: Tally, at: Circumstances): Standing
     return suspect({ cause: RESTARTING, message: restartingMessage(restartMs, tally) });
   // What another replica has found to be settled need not settle again here.
   const wasHeld = server.health?.cause === HELD_BY_BRAKE;
-  const isFailed = tally.failed.length >= tally.majority && (at.hasSettled || wasHeld);
-  if (!isFailed) return suspect(voted(tally));
+  const isCalled = tally.called.length >= tally.majority && (at.hasSettled || wasHeld);
+  if (!isCalled) return suspect(voted(tally));
   if (at.brake.isEngaged) return suspect({ cause: HELD_BY_BRAKE, message: heldMessage(at.brake) });
+  if (tally.failed.length < tally.majority) return suspect(voted(tally));
   if (at.mayDeclare && at.hasSettled) return declaredDown(server, tally, at);
   return wasHeld ? undefined : suspect(voted(tally));
 }

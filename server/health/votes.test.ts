@@ -11,7 +11,8 @@ function worldOf(dispatchers: number) {
   for (const id of IDS.slice(0, dispatchers)) world.addDispatcher(id);
   world.register("s");
   const observers = createObservers(world.settings);
-  const tally = () => tallyVotes(world.view, world.server("s"), observers(world.view, "s"), world.settings);
+  const tally = () =>
+    tallyVotes(world.view, world.server("s"), observers(world.view, "s"), world.settings, world.nowMs);
   return { world, tally, observers: () => observers(world.view, "s") };
 }
 

@@ -35,6 +35,8 @@ export interface Vote {
   readonly detail: string;
   /** The revision of its key: while that stands, so does the vote. */
   readonly modRevision: bigint;
+  /** The revision of the observer's withdrawal; 0n when it trusts what it sees. */
+  readonly withdrawalRevision: bigint;
 }
 
 /** The votes on a server that count, in order of the observers' IDs. */
@@ -43,9 +45,14 @@ export interface Tally {
   readonly observers: number;
   /** More than half of them. Those that have withdrawn are still among them. */
   readonly majority: number;
-  /** They report any failure. */
+  /**
+   * They report any failure. Those that have withdrawn are among them: to suspect costs nobody a conference, and the brake
+   * is to see what they see.
+   */
   readonly failing: readonly Vote[];
   /** They call it failed. */
+  readonly called: readonly Vote[];
+  /** Those of them that may bring it down: who has withdrawn may not, until an operator has looked and released the brake. */
   readonly failed: readonly Vote[];
   /** They report that it answers; one that reports nothing of a server that is UP hears it, too. */
   readonly answering: readonly Vote[];
@@ -68,10 +75,10 @@ export function createObservers({ observers }: Pick<DetectionSettings, "observer
 }
 
 /**
- * Whether a report counts: it is of the server's present incarnation, by one of its observers, who reported it under the
- * registration that lives now and has not withdrawn.
+ * Whether a report may count: it is of the server's present incarnation, by one of its observers, who reported it under the
+ * registration that lives now.
  */
-export function counts(
+function isCurrent(
   view: HealthView,
   server: Server,
   observers: readonly string[],
@@ -81,38 +88,58 @@ export function counts(
   return (
     incarnation === server.incarnation &&
     observers.includes(dispatcherId) &&
-    view.dispatchers.get(dispatcherId)?.lease === lease &&
-    view.observations.withdrawalOf(dispatcherId) === undefined
+    view.dispatchers.get(dispatcherId)?.lease === lease
   );
 }
 
-/** Counts the votes on a server. */
+/** Whether a report counts in full: it may, and its observer has not withdrawn. */
+export function counts(
+  view: HealthView,
+  server: Server,
+  observers: readonly string[],
+  entry: ObservationEntry,
+): boolean {
+  const { dispatcherId } = entry.observation;
+  return (
+    isCurrent(view, server, observers, entry) && view.observations.withdrawalOf(dispatcherId) === undefined
+  );
+}
+
+/** Counts the votes on a server at an instant of the wall clock. */
 export function tallyVotes(
   view: HealthView,
   server: Server,
   observers: readonly string[],
   settings: Pick<DetectionSettings, "refusals" | "timeouts">,
+  nowMs: number,
 ): Tally {
+  const isReleased = view.brake.releasedUntilMs > nowMs;
   const votes = [...view.observations.ofServer(server.serverId).values()]
-    .filter((entry) => counts(view, server, observers, entry))
-    .map((entry) => voteOf(entry, settings))
+    .filter((entry) => isCurrent(view, server, observers, entry))
+    .map((entry) => voteOf(view, entry, settings))
     .sort((a, b) => (a.dispatcherId < b.dispatcherId ? -1 : 1));
   const failing = votes.filter(({ kind }) => kind !== "answers");
+  const called = failing.filter(({ isFailed }) => isFailed);
   return {
     observers: observers.length,
     majority: Math.floor(observers.length / 2) + 1,
     failing,
-    failed: failing.filter(({ isFailed }) => isFailed),
-    answering: votes.filter(({ kind }) => kind === "answers"),
+    called,
+    failed: called.filter(({ withdrawalRevision }) => isReleased || withdrawalRevision === 0n),
+    answering: votes.filter(
+      ({ kind, withdrawalRevision }) => kind === "answers" && withdrawalRevision === 0n,
+    ),
   };
 }
 
 function voteOf(
+  view: HealthView,
   { observation, modRevision }: ObservationEntry,
   { refusals, timeouts }: Pick<DetectionSettings, "refusals" | "timeouts">,
 ): Vote {
   const { dispatcherId, verdict, inARow, detail } = observation;
-  const vote = { dispatcherId, detail, modRevision };
+  const withdrawalRevision = view.observations.withdrawalOf(dispatcherId)?.modRevision ?? 0n;
+  const vote = { dispatcherId, detail, modRevision, withdrawalRevision };
   if (verdict === Observation_Verdict.FAILED)
     return { ...vote, kind: "refuses", isFailed: inARow >= refusals };
   if (verdict === Observation_Verdict.TIMEOUT)

@@ -127,7 +127,7 @@ function fencedBatch(
         key: keys.observation(verdict.entry.server.serverId, vote.dispatcherId),
         modRevision: vote.modRevision,
       },
-      { key: keys.observer(vote.dispatcherId), modRevision: 0n },
+      { key: keys.observer(vote.dispatcherId), modRevision: vote.withdrawalRevision },
     ]);
     const size = new Set([...fences.keys(), ...own.map(({ key }) => key)]).size + verdicts.length + 1;
     if (verdicts.length > 0 && size > store.maxOperations) break;
