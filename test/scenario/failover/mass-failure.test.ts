@@ -12,7 +12,7 @@ const FROZEN = SERVERS.slice(0, 4);
  * Slower than the default, so that servers can be frozen long enough for a verdict, looked at with commands, and woken
  * before they count themselves cut off.
  */
-const SETTINGS = ["--probe-interval", "2s", "--probe-timeout", "1s", "--timeouts", "4"];
+const SETTINGS = ["--probe-interval", "2s", "--probe-timeout", "1s", "--timeouts", "6"];
 
 describe("half of the servers frozen at once", () => {
   it("are held by the brake: status says so, nothing moves, and all go on; released, they are moved (I1, I3, I8)", {
