@@ -103,6 +103,18 @@ describe("an assessment of all servers", () => {
     expect(states(another.world, another.ids.slice(0, 5))).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
   });
 
+  it("goes on counting a server that is drained when it is already DOWN (I8)", () => {
+    const { world, ids } = worldOf(6);
+    const [first = "", second = "", third = ""] = ids;
+    voteAll(world, [first, second], VOTES.refused);
+    world.settle(1_000);
+    expect(states(world, [first, second])).toEqual(new Set(["DOWN REFUSALS"]));
+    world.drain(first, 0);
+    voteAll(world, [third], VOTES.refused);
+    world.settle(2_000);
+    expect(states(world, [third])).toEqual(new Set(["SUSPECT HELD_BY_BRAKE"]));
+  });
+
   it("does not take announced restarts for a sick network", () => {
     const { world, ids } = worldOf(20);
     for (const id of ids.slice(0, 10)) world.register(id, { restartWithinMs: 60_000, isNewLife: false });

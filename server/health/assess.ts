@@ -1,6 +1,12 @@
+import { clone } from "@bufbuild/protobuf";
 import { type DetectionSettings, recoveryDetectionMs } from "../../common/detection.ts";
 import { timestampMs } from "../../common/time.ts";
-import { type Server, Server_Health_Cause, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
+import {
+  type Server,
+  Server_DrainSchema,
+  Server_Health_Cause,
+  Server_State,
+} from "../../proto/gen/convoke/v1/server_pb.js";
 import type { ServerEntry } from "../view/view.ts";
 import { type BrakeCount, countBrake } from "./brake.ts";
 import { judgeStanding, nextMoveMs, type Standing } from "./standing.ts";
@@ -95,7 +101,9 @@ export function assess(
       continue;
     }
     const isDown = standing.state === Server_State.DOWN && server.state !== Server_State.DOWN;
-    (isDown ? down : others).push({ entry, standing, votes: tally.failed });
+    const verdict = { entry, standing, votes: tally.failed };
+    if (isDown) down.push({ ...verdict, standing: withDrain(standing, server, isEmptied) });
+    else others.push(verdict);
   }
   const nextInMs = waits.length > 0 ? Math.max(0, Math.min(...waits)) : undefined;
   return { verdicts: [...down, ...others], brake, memory, nextInMs };
@@ -151,9 +159,21 @@ function survey(
   return { standings, brake: countBrake(counted, uneventful, settings, { nowMs, releasedUntilMs }) };
 }
 
-/** Agents of drained servers are stopped, often of many at once: that is no reason to hold back the death of another. */
-function isEmptied(view: HealthView, { serverId, drain }: Server): boolean {
-  return drain !== undefined && view.hostingOf(serverId).conferences.size === 0;
+/**
+ * Agents of drained servers are stopped, often of many at once: that is no reason to hold back the death of another. Of
+ * one that is DOWN every dispatch is void, so its record says whether it had been emptied before; one that is drained
+ * only then had not.
+ */
+function isEmptied(view: HealthView, { serverId, state, drain }: Server): boolean {
+  if (drain === undefined) return false;
+  return state === Server_State.DOWN ? drain.done : view.hostingOf(serverId).conferences.size === 0;
+}
+
+/** Has the record of a server that is declared DOWN keep whether its drain was done. */
+function withDrain(standing: Standing, { drain }: Server, isEmptied: boolean): Standing {
+  return drain
+    ? { ...standing, drain: Object.assign(clone(Server_DrainSchema, drain), { done: isEmptied }) }
+    : standing;
 }
 
 function isUneventful(view: HealthView, { serverId, state, health }: Server): boolean {

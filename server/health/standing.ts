@@ -3,6 +3,7 @@ import { type DetectionSettings, recoveryDetectionMs } from "../../common/detect
 import { timestampFromMs, timestampMs } from "../../common/time.ts";
 import {
   type Server,
+  type Server_Drain,
   type Server_Health,
   Server_Health_Cause,
   Server_HealthSchema,
@@ -43,6 +44,8 @@ import type { Tally } from "./votes.ts";
 export interface Standing {
   readonly state: Server_State;
   readonly health: Server_Health;
+  /** Its drain, where the record is to say more of it. */
+  readonly drain?: Server_Drain;
 }
 
 /** What a standing is judged by, beside the votes. */
