@@ -24,14 +24,14 @@ export function createInHand(clock: Clock): InHand {
   const current = new Map<string, bigint>();
   // In order of time, as finished conferences are put at the end.
   const finished = new Map<string, { readonly dispatchEpoch: bigint; readonly atMs: number }>();
-  let waiting: (() => void)[] = [];
+  let emptied: PromiseWithResolvers<void> | undefined;
 
   function remove({ conferenceId, dispatchEpoch }: Task) {
     if (current.get(conferenceId) !== dispatchEpoch) return;
     current.delete(conferenceId);
     if (current.size > 0) return;
-    for (const resolve of waiting) resolve();
-    waiting = [];
+    emptied?.resolve();
+    emptied = undefined;
   }
 
   function purge() {
@@ -65,7 +65,8 @@ export function createInHand(clock: Clock): InHand {
     forget: remove,
     empty() {
       if (current.size === 0) return Promise.resolve();
-      return new Promise((resolve) => waiting.push(resolve));
+      emptied ??= Promise.withResolvers();
+      return emptied.promise;
     },
   };
 }

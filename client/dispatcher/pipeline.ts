@@ -25,6 +25,8 @@ import { type Assignment, createWorkItem, runsMeanwhile, type Target, type WorkI
 export interface Pipeline {
   /** How many tasks are on their way. */
   readonly size: number;
+  /** Resolves once nothing is on its way. */
+  idle(): Promise<void>;
   /** Takes on what is new of these; tells how many that were. */
   submit(tasks: readonly Task[]): number;
   /** Tells where this dispatcher is in the round, so that several that plan at once spread evenly. */
@@ -193,6 +195,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     get size() {
       return inHand.size;
     },
+    idle: () => inHand.empty(),
     submit(tasks) {
       if (draining.signal.aborted) return 0;
       const fresh = inHand.admit(tasks);

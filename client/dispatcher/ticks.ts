@@ -89,6 +89,14 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
     return fresh;
   }
 
+  /** FetchTasks does not wait while there is work in hand, and more may be had once that is placed. */
+  async function rest(ms: number) {
+    const over = new AbortController();
+    const resting = sleep(clock, ms, AbortSignal.any([signal, over.signal])).catch(() => {});
+    await (pipeline.size > 0 ? Promise.race([resting, pipeline.idle()]) : resting);
+    over.abort();
+  }
+
   while (!signal.aborted) {
     const startedAtMs = clock.monotonicMs();
     let restMs = tickMs * (1 - TICK_JITTER + 2 * TICK_JITTER * Math.random());
@@ -109,6 +117,6 @@ export async function runTicks(options: TicksOptions, stop: AbortSignal): Promis
       logger.warn({ err }, "tick failed");
       restMs = Math.max(restMs, backoff.nextMs());
     }
-    await sleep(clock, Math.max(0, restMs - (clock.monotonicMs() - startedAtMs)), signal).catch(() => {});
+    await rest(Math.max(0, restMs - (clock.monotonicMs() - startedAtMs)));
   }
 }
