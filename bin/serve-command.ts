@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { asUsage } from "../client/cli/as-usage.ts";
 import type { CliContext } from "../client/cli/context.ts";
-import { DETECTION_FLAGS, detectionOf, detectionOptions } from "../client/cli/detection-options.ts";
+import { detectionOf, detectionOptions, namingFlags } from "../client/cli/detection-options.ts";
 import { durationParser, integerParser, logLevelOption, parseHostPort } from "../client/cli/options.ts";
 import type { LogLevel } from "../common/logging.ts";
 
@@ -102,7 +102,7 @@ export function serveCommand(context: CliContext): Command {
       maxFailedAttempts: options.maxFailedAttempts,
       retentionMs: options.retention,
       moveBudget: options.moveBudget,
-      detection: asUsage(() => named(() => compileDetection(detectionOf(options)))),
+      detection: asUsage(() => namingFlags(() => compileDetection(detectionOf(options)))),
     };
     await runServe(
       {
@@ -120,17 +120,4 @@ export function serveCommand(context: CliContext): Command {
 /** The environment variable of an option: `CONVOKE_PROBE_INTERVAL` of `--probe-interval`. */
 function variableOf({ long }: Option): string {
   return `CONVOKE_${(long ?? "").slice(2).toUpperCase().replaceAll("-", "_")}`;
-}
-
-/** What is refused of the settings is named as it was written. */
-function named<T>(compile: () => T): T {
-  try {
-    return compile();
-  } catch (err) {
-    const { message } = err as Error;
-    const at = DETECTION_FLAGS.find(({ key }) => message.startsWith(`${key} `));
-    if (!at) throw err;
-    const rule = message.slice(at.key.length);
-    throw new TypeError(`--${at.flag}${rule}${at.value === "duration" ? " ms" : ""}`, { cause: err });
-  }
 }

@@ -62,6 +62,19 @@ export function detectionOf(
   return Object.keys(given).length > 0 ? given : undefined;
 }
 
+/** Gives what `compile` gives; what it refuses of the settings is named as it was written on the command line. */
+export function namingFlags<T>(compile: () => T): T {
+  try {
+    return compile();
+  } catch (err) {
+    if (!(err instanceof TypeError)) throw err;
+    const at = DETECTION_FLAGS.find(({ key }) => err.message.startsWith(`${key} `));
+    if (!at) throw err;
+    const rule = err.message.slice(at.key.length);
+    throw new TypeError(`--${at.flag}${rule}${at.value === "duration" ? " ms" : ""}`, { cause: err });
+  }
+}
+
 /** A part such as `0.25`, `25%` or `1/3`. */
 function parsePart(text: string): number {
   const { number, percent, divisor } =

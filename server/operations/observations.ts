@@ -57,23 +57,30 @@ export async function reportObservations(
     throw contention(`what ${dispatcherId} reports`);
 }
 
-/** What observers report, in order of server and observer. */
-export function listObservations(
+/** What observers report of one server, or of all when it is empty, by `server/observer` in that order. */
+export function observationsFrom(
   { view, settings }: Pick<OperationContext, "view" | "settings">,
   serverId: string,
-): Observation[] {
+) {
   const observers = createObservers(settings.detection);
   const serverIds = serverId === "" ? [...view.observations.servers()].sort() : [serverId];
-  return serverIds.flatMap((id) => {
-    const server = view.servers.get(id)?.server;
-    const entries = [...view.observations.ofServer(id)].sort(([a], [b]) => (a < b ? -1 : 1));
-    return entries.map(([, entry]) =>
-      create(ObservationSchema, {
-        ...entry.observation,
-        counts: server !== undefined && counts(view, server, observers(view, id), entry),
-      }),
-    );
-  });
+  return {
+    /** From the server of a key on. */
+    *entries(from = ""): Generator<[string, Observation]> {
+      const [first = ""] = from.split("/");
+      for (const id of serverIds) {
+        if (id < first) continue;
+        const server = view.servers.get(id)?.server;
+        const entries = [...view.observations.ofServer(id)].sort(([a], [b]) => (a < b ? -1 : 1));
+        for (const [dispatcherId, entry] of entries) {
+          const key = `${id}/${dispatcherId}`;
+          if (id === first && key <= from) continue;
+          const isCounted = server !== undefined && counts(view, server, observers(view, id), entry);
+          yield [key, create(ObservationSchema, { ...entry.observation, counts: isCounted })];
+        }
+      }
+    },
+  };
 }
 
 async function writeFenced(

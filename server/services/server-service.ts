@@ -8,7 +8,7 @@ import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import { readBrake, releaseBrake } from "../operations/brake.ts";
 import type { OperationContext } from "../operations/context.ts";
 import { drainServer } from "../operations/drains.ts";
-import { listObservations } from "../operations/observations.ts";
+import { observationsFrom } from "../operations/observations.ts";
 import { registerServer, removeServer, requireServer, setCordoned, toServer } from "../operations/servers.ts";
 import { LIMITS } from "../settings.ts";
 import { readPage, takePage } from "./pages.ts";
@@ -92,12 +92,15 @@ export function createServerService(context: OperationContext): ServiceImpl<type
     async listObservations(request) {
       const check = createValidator();
       check.optionalId("server_id", request.serverId);
+      const page = readPage(check, request);
       check.done();
-      return { observations: listObservations(context, request.serverId), revision: view.revision };
+      const { items, nextPageToken } = takePage(observationsFrom(context, request.serverId), page);
+      return { observations: items, nextPageToken, revision: view.revision };
     },
 
     async getDetection() {
-      return { detection: toDetection(settings.detection), brake: readBrake(context) };
+      const { detection, moveBudget } = settings;
+      return { detection: toDetection(detection), brake: readBrake(context), moveBudget };
     },
 
     async releaseBrake(request, { signal }) {

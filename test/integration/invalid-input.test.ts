@@ -223,7 +223,11 @@ const ROWS: Readonly<Record<string, readonly Row[]>> = {
     [{ serverId: "s1", deadline: "86401s" }, "deadline"],
   ],
   "ServerService.RemoveServer": serverId,
-  "ServerService.ListObservations": [[{ serverId: "S" }, "server_id"]],
+  "ServerService.ListObservations": [
+    [{ serverId: "S" }, "server_id"],
+    [{ pageSize: 1001 }, "page_size"],
+    [{ pageToken: "?" }, "page_token"],
+  ],
   "ServerService.GetDetection": [],
   "ServerService.ReleaseBrake": [
     [{ duration: "0s" }, "duration"],

@@ -488,7 +488,15 @@ describe("observations", () => {
     const servers = await registerServers(plane, 300);
     await pass(plane, GRACE_MS);
     for (const one of [d1, d2]) await report(plane, one, servers, SILENT);
-    expect((await plane.servers.listObservations({})).observations).toHaveLength(600);
+    const firstPage = await plane.servers.listObservations({ pageSize: 400 });
+    const { nextPageToken: pageToken } = firstPage;
+    const rest = await plane.servers.listObservations({ pageSize: 400, pageToken });
+    expect(rest.nextPageToken).toBe("");
+    const told = [...firstPage.observations, ...rest.observations].map(
+      ({ serverId, dispatcherId }) => `${serverId}/${dispatcherId}`,
+    );
+    expect(told).toHaveLength(600);
+    expect(told).toEqual([...new Set(told)].sort());
     await pass(plane, SOON_MS);
     const { servers: page } = await plane.servers.listServers({ pageSize: 1000 });
     expect(new Set(page.map(({ health }) => health?.cause))).toEqual(

@@ -18,7 +18,7 @@ import { type Brake, DetectionSchema } from "../../../proto/gen/convoke/v1/detec
 import { asUsage } from "../as-usage.ts";
 import { CliError } from "../cli-error.ts";
 import { type CliContext, endpointOf } from "../context.ts";
-import { DETECTION_FLAGS, detectionOf } from "../detection-options.ts";
+import { DETECTION_FLAGS, detectionOf, namingFlags } from "../detection-options.ts";
 import { ExitCode } from "../exit-code.ts";
 import type { OutputFormat } from "../options.ts";
 import { createTable } from "../table.ts";
@@ -37,6 +37,8 @@ interface Settled {
   readonly source: string;
   /** Undefined when no control plane was asked. */
   readonly brake: Brake | undefined;
+  /** The same. */
+  readonly moveBudget: number | undefined;
 }
 
 /** Prints the settings in force, or those planned, with the formulas and what comes out of them. */
@@ -62,31 +64,23 @@ async function settle(context: CliContext, options: ExplainOptions, command: Com
           exitCode: ExitCode.usage,
         },
       );
-    return { settings: asUsage(() => compileGiven(given)), source: "as planned", brake: undefined };
+    return {
+      settings: asUsage(() => namingFlags(() => compileDetection(given))),
+      source: "as planned",
+      brake: undefined,
+      moveBudget: undefined,
+    };
   }
   using client = await context.connect(command);
-  const { detection, brake } = await client.servers.getDetection({}, { signal: context.signal });
+  const { detection, brake, moveBudget } = await client.servers.getDetection({}, { signal: context.signal });
   if (!detection) throw new Error("the control plane answered without its settings");
   const source = `as the control plane at ${endpointOf(context, command)} has them`;
-  return { settings: readDetection(detection), source, brake };
-}
-
-/** What is refused is named as it was written. */
-function compileGiven(given: Partial<DetectionSettings>): DetectionSettings {
-  try {
-    return compileDetection(given);
-  } catch (err) {
-    if (!(err instanceof TypeError)) throw err;
-    const at = DETECTION_FLAGS.find(({ key }) => err.message.startsWith(`${key} `));
-    if (!at) throw err;
-    const rule = err.message.slice(at.key.length);
-    throw new TypeError(`--${at.flag}${rule}${at.value === "duration" ? " ms" : ""}`, { cause: err });
-  }
+  return { settings: readDetection(detection), source, brake, moveBudget };
 }
 
 type Explained = ReturnType<typeof explain>;
 
-function explain({ settings, source, brake }: Settled, plannedServers: number | undefined) {
+function explain({ settings, source, brake, moveBudget }: Settled, plannedServers: number | undefined) {
   const show = (key: keyof DetectionSettings) => showSetting(key, settings[key]);
   const servers = plannedServers ?? (brake && brake.servers > 0 ? brake.servers : undefined);
   return {
@@ -115,10 +109,11 @@ function explain({ settings, source, brake }: Settled, plannedServers: number | 
       })),
       ...(brake ? { engaged: brake.engaged } : {}),
     },
+    ...(moveBudget ? { moveBudget } : {}),
   };
 }
 
-function textOf({ source, profile, flags, times, dampening, brake }: Explained): string {
+function textOf({ source, profile, flags, times, dampening, brake, moveBudget }: Explained): string {
   const table = createTable<Explained["flags"][number]>(
     [
       { header: "SETTING", cell: ({ flag }) => flag },
@@ -148,6 +143,11 @@ function textOf({ source, profile, flags, times, dampening, brake }: Explained):
     `    = ${brake.formula}`,
     `    = ${brake.numbers}`,
     ...("engaged" in brake && brake.engaged ? ["    it is engaged now: `convoke get brake`"] : []),
+    ...(moveBudget
+      ? [
+          `at most ${moveBudget} conferences are on their way to another server at a time, half of it by drains`,
+        ]
+      : []),
   ].join("\n");
 }
 

@@ -1,9 +1,13 @@
 import { Command } from "commander";
 import type { Observation } from "../../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import { paginate } from "../../paginate.ts";
 import type { ConvokeClient } from "../../transport/client.ts";
 import type { CliContext } from "../context.ts";
 import { layOut } from "../get-command.ts";
 import { endpointOption, type GetFormat, getOutputOption } from "../options.ts";
+
+/** The most that a list call gives. */
+const LARGEST_PAGE = 1_000;
 
 /** `convoke get observations [SERVER…]`. */
 export function getObservationsCommand(context: CliContext): Command {
@@ -37,11 +41,18 @@ async function* observationsOf(
   signal: AbortSignal,
 ): AsyncGenerator<Observation, void, undefined> {
   for (const serverId of serverIds) {
-    const { observations } = await client.servers.listObservations({ serverId }, { signal });
+    const all = paginate(
+      (pageToken) =>
+        client.servers.listObservations({ serverId, pageSize: LARGEST_PAGE, pageToken }, { signal }),
+      (page) => page.observations,
+    );
+    let count = 0;
+    for await (const observation of all) {
+      count += 1;
+      yield observation;
+    }
     // Of a server that is not there nothing is observed; that it is not there is worth an error.
-    if (observations.length === 0 && serverId !== "")
-      await client.servers.getServer({ serverId }, { signal });
-    yield* observations;
+    if (count === 0 && serverId !== "") await client.servers.getServer({ serverId }, { signal });
   }
 }
 

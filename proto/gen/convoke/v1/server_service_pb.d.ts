@@ -30,7 +30,7 @@ export declare type RegisterServerRequest = Message<"convoke.v1.RegisterServerRe
 
   /**
    * Set by an agent that stops and will be back: for so long, 0 to 5 min, failures make the server SUSPECT and not DOWN.
-   * The next registration without it ends that.
+   * The next registration without it ends that, but for a moment in which the observers can hear it again.
    *
    * @generated from field: google.protobuf.Duration restart_within = 2;
    */
@@ -419,6 +419,20 @@ export declare type ListObservationsRequest = Message<"convoke.v1.ListObservatio
    * @generated from field: string server_id = 1;
    */
   serverId: string;
+
+  /**
+   * How many at most, 0 to 1000. Default 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -446,6 +460,13 @@ export declare type ListObservationsResponse = Message<"convoke.v1.ListObservati
    * @generated from field: int64 revision = 2;
    */
   revision: bigint;
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 3;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -487,6 +508,13 @@ export declare type GetDetectionResponse = Message<"convoke.v1.GetDetectionRespo
    * @generated from field: convoke.v1.Brake brake = 2;
    */
   brake?: Brake | undefined;
+
+  /**
+   * How many conferences may be on their way from one server to another at a time; drains take half of it at most.
+   *
+   * @generated from field: uint32 move_budget = 3;
+   */
+  moveBudget: number;
 };
 
 /**
@@ -618,7 +646,7 @@ export declare const ServerService: GenService<{
   },
   /**
    * RemoveServer forgets a server that hosts nothing. Succeeds when it is not known. FAILED_PRECONDITION when it still
-   * hosts conferences. Called by operators.
+   * hosts conferences. Called by operators, and by an agent that has drained its server to stop for good.
    *
    * @generated from rpc convoke.v1.ServerService.RemoveServer
    */
@@ -628,7 +656,7 @@ export declare const ServerService: GenService<{
     output: typeof RemoveServerResponseSchema;
   },
   /**
-   * ListObservations lists what observers report of servers, in order of server and observer. An observer that reports
+   * ListObservations pages through what observers report of servers, in order of server and observer. An observer that reports
    * nothing of a server that is UP hears it. Called by anyone.
    *
    * @generated from rpc convoke.v1.ServerService.ListObservations
