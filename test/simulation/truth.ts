@@ -12,6 +12,8 @@ export interface Truth {
   /** When something was last wrong on the way between just these two, as far as that has to do with the server. */
   pairSickMs(dispatcherId: string, serverId: string): number;
   pairSickOfAnyMs(serverId: string): number;
+  /** When the way between these two was last cut because the dispatchers had lost their network. */
+  pairDarkMs(dispatcherId: string, serverId: string): number;
   /** When a registration last came or went. */
   registryChangedMs: number;
   /** Pairs that are cut because the dispatchers have lost their network: that says nothing of the server. */
@@ -25,6 +27,7 @@ const NEVER = Number.NEGATIVE_INFINITY;
 export function createTruth(world: World): Truth {
   const servers = new Map<string, number>();
   const pairs = new Map<string, number>();
+  const dark = new Map<string, number>();
   const blackout = new Set<string>();
   const slow = new Set<string>();
 
@@ -43,7 +46,9 @@ export function createTruth(world: World): Truth {
       for (const { id } of world.servers) {
         if (isServerSick(id)) servers.set(id, world.time.nowMs);
         for (const dispatcher of world.dispatchers) {
-          if (isPairSick(dispatcher.id, id)) pairs.set(`${dispatcher.id} ${id}`, world.time.nowMs);
+          const pair = `${dispatcher.id} ${id}`;
+          if (isPairSick(dispatcher.id, id)) pairs.set(pair, world.time.nowMs);
+          if (blackout.has(pair)) dark.set(pair, world.time.nowMs);
         }
       }
     },
@@ -52,6 +57,10 @@ export function createTruth(world: World): Truth {
       isPairSick(dispatcherId, serverId)
         ? world.time.nowMs
         : (pairs.get(`${dispatcherId} ${serverId}`) ?? NEVER),
+    pairDarkMs(dispatcherId, serverId) {
+      const pair = `${dispatcherId} ${serverId}`;
+      return blackout.has(pair) ? world.time.nowMs : (dark.get(pair) ?? NEVER);
+    },
     pairSickOfAnyMs: (serverId) =>
       Math.max(NEVER, ...world.dispatchers.map(({ id }) => truth.pairSickMs(id, serverId))),
   };
