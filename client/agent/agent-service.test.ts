@@ -46,6 +46,7 @@ beforeEach(async () => {
     isolation: {
       mayServe: () => mayServe,
       heard: () => void beliefs.push("valid"),
+      observed: (observer, lost) => void beliefs.push(`valid by ${observer}${lost ? ", lost" : ""}`),
       doubt: (cause) => void beliefs.push(cause),
     },
     logger,
@@ -96,8 +97,9 @@ describe("what a keepalive says of the dispatches of this server", () => {
   const down = Server_State.DOWN;
   test.each([
     ["nothing but itself", {}, ["valid"]],
-    ["the own incarnation, up", { incarnation: 3n, serverState: Server_State.UP }, ["valid"]],
-    ["the own incarnation, suspect", { incarnation: 3n, serverState: Server_State.SUSPECT }, ["valid"]],
+    ["the own incarnation, up", { incarnation: 3n, serverState: Server_State.UP }, ["valid by d1"]],
+    ["the own incarnation, suspect", { incarnation: 3n, serverState: Server_State.SUSPECT }, ["valid by d1"]],
+    ["the own incarnation, by nobody", { dispatcherId: "", incarnation: 3n }, ["valid"]],
     ["the own incarnation, down", { incarnation: 3n, serverState: down }, ["d1 holds the server to be down"]],
     ["no incarnation, down", { serverState: down }, ["d1 holds the server to be down"]],
     ["a later incarnation", { incarnation: 4n }, ["d1 knows of incarnation 4, and this is 3"]],
@@ -113,6 +115,25 @@ describe("what a keepalive says of the dispatches of this server", () => {
     incarnation = 0n;
     await agent.keepalive({ dispatcherId: "d1", incarnation: 9n });
     expect(beliefs).toEqual(["valid"]);
+  });
+
+  // Without the control plane there is no benefit of the doubt (I2).
+  test.each([
+    ["the own incarnation, up", { incarnation: 3n, serverState: Server_State.UP }, ["valid by d1, lost"]],
+    ["the own incarnation, down", { incarnation: 3n, serverState: down }, ["d1 holds the server to be down"]],
+    ["no incarnation", { serverState: Server_State.UP }, []],
+    ["an earlier incarnation", { incarnation: 2n, serverState: Server_State.UP }, []],
+    ["a later incarnation", { incarnation: 4n }, ["d1 knows of incarnation 4, and this is 3"]],
+    ["the own incarnation, by nobody", { dispatcherId: "", incarnation: 3n }, []],
+  ])("by an observer that has lost the control plane: %s", async (_, request, expected) => {
+    await agent.keepalive({ dispatcherId: "d1", ...request, controlPlaneLost: true });
+    expect(beliefs).toEqual(expected);
+  });
+
+  test("by an observer that has lost the control plane, before the server has registered", async () => {
+    incarnation = 0n;
+    await agent.keepalive({ dispatcherId: "d1", incarnation: 9n, controlPlaneLost: true });
+    expect(beliefs).toEqual([]);
   });
 });
 

@@ -8,6 +8,7 @@ import {
   type AgentService,
   type HostedConference as HostedConferenceMessage,
   HostedConferenceSchema,
+  type KeepaliveRequest,
   KeepaliveResponseSchema,
   ListHostedConferencesResponseSchema,
   type StartConferencesRequest,
@@ -37,7 +38,7 @@ export interface AgentServiceOptions {
   readonly driver: Driver;
   readonly hosted: HostedConferences;
   readonly registration: Pick<Registration, "incarnation" | "renew">;
-  readonly isolation: Pick<Isolation, "mayServe" | "heard" | "doubt">;
+  readonly isolation: Pick<Isolation, "mayServe" | "heard" | "observed" | "doubt">;
   readonly logger: Logger;
 }
 
@@ -53,11 +54,12 @@ const RETRY_AFTER_MS = 1_000;
 export function createAgentService(options: AgentServiceOptions): ServiceImpl<typeof AgentService> {
   const { serverId, driver, hosted, registration, isolation, logger } = options;
   return {
-    async keepalive({ dispatcherId, incarnation, serverState }, { signal }) {
+    async keepalive(request, { signal }) {
+      const { dispatcherId } = request;
       const check = createValidator();
       check.optionalId("dispatcher_id", dispatcherId);
       check.done();
-      noteBelief(options, dispatcherId, incarnation, serverState);
+      noteBelief(options, request);
       const health = await driver.healthy(signal);
       if (!health.healthy) {
         logger.warn({ dispatcherId, reason: health.reason }, "keepalive answered as unhealthy");
@@ -139,18 +141,18 @@ export function createAgentService(options: AgentServiceOptions): ServiceImpl<ty
 /** What an observer believes of this server: that its dispatches stand, or that they are void. */
 function noteBelief(
   { isolation, registration }: Pick<AgentServiceOptions, "isolation" | "registration">,
-  dispatcherId: string,
-  incarnation: bigint,
-  state: Server_State,
+  { dispatcherId, incarnation, serverState, controlPlaneLost }: KeepaliveRequest,
 ) {
   const own = registration.incarnation;
   const isOwn = incarnation === 0n || own === 0n || incarnation === own;
   const observer = dispatcherId || "an observer";
   if (!isOwn && incarnation > own) {
     isolation.doubt(`${observer} knows of incarnation ${incarnation}, and this is ${own}`);
-  } else if (isOwn && state === Server_State.DOWN) {
+  } else if (isOwn && serverState === Server_State.DOWN) {
     isolation.doubt(`${observer} holds the server to be down`);
-  } else if (isOwn) isolation.heard();
+  } else if (dispatcherId !== "" && own !== 0n && incarnation === own) {
+    isolation.observed(dispatcherId, controlPlaneLost);
+  } else if (isOwn && !controlPlaneLost) isolation.heard();
 }
 
 function validateStarts({ incarnation, starts }: StartConferencesRequest) {

@@ -3,6 +3,7 @@ import type { Clock } from "../../common/clock.ts";
 import { compileDetection, isolationMs } from "../../common/detection.ts";
 import type { Logger } from "../../common/logging.ts";
 import type { HostedConferences } from "./hosted.ts";
+import { createObservers } from "./observers.ts";
 import { createWaker } from "./waker.ts";
 
 /** What an agent does that is cut off, or told that its dispatches are void: end its conferences, or go on with them. */
@@ -17,7 +18,8 @@ export type IsolationPolicy = (typeof ISOLATION_POLICIES)[number];
  * | ------- | -------------------------------------------------------- | ------- | ---------------------------------------- |
  * | any     | nothing is hosted                                        | heard   | the time begins with the next conference |
  * | heard   | `heard`: an observer or the control plane holds it valid | heard   | the time begins anew                     |
- * | heard   | a third of the time passes                               | heard   | `ask`, again and again                   |
+ * | heard   | most observers did when they lost the control plane      | heard   | anew, from when the last of a majority said so |
+ * | heard   | a third of the time passes, or an observer falls silent  | heard   | `ask`, again and again                   |
  * | heard   | `doubt`: a keepalive holds it void                       | doubted | `ask`; `DOUBT_MS` begin                  |
  * | doubted | `confirmed` by an answer to a call sent since            | heard   |                                          |
  * | doubted | `DOUBT_MS` pass                                          | cut off | as below                                 |
@@ -26,6 +28,10 @@ export type IsolationPolicy = (typeof ISOLATION_POLICIES)[number];
  * | cut off | policy `keep`, and `heard` or `confirmed`                | heard   | everything went on meanwhile             |
  *
  * Under `keep` there is no doubt, and nothing is void but what the dispatch table has elsewhere or over.
+ *
+ * While the control plane is away nobody can move anything, and an outage of it must not become one of conferences: so they
+ * go on for as long as a majority of the observers goes on probing (`observers.ts`). One that has lost the control plane is
+ * not enough where there were three: it may be cut off together with this server.
  *
  * A keepalive alone does not end anything, since its sender may lag behind a server that is up again.
  *
@@ -40,6 +46,11 @@ export interface Isolation {
   mayServe(): boolean;
   /** Somebody held the dispatches of this server valid, at this instant of the monotonic clock. Default: now. */
   heard(atMs?: number): void;
+  /**
+   * A dispatcher that observes this life of the server holds its dispatches valid now, or, when it has lost the control
+   * plane, held them valid when it did: then it counts only as one of a majority.
+   */
+  observed(observer: string, controlPlaneLost: boolean): void;
   /** An observer holds the dispatches of this server void. */
   doubt(cause: string): void;
   /** The control plane holds them valid, in answer to a call sent at this instant. */
@@ -73,6 +84,10 @@ export const DOUBT_MS = 2_000;
 /** The part of the time after which the control plane is asked: leaves two more chances. */
 const ASK_AFTER = 1 / 3;
 
+/** How often it is asked when nobody is heard, and when a single observer is not, which endangers nothing yet. */
+const ASK_EVERY_MS = 500;
+const ASK_OF_SILENCE_EVERY_MS = 5_000;
+
 export function createIsolation(options: IsolationOptions): Isolation {
   type State =
     | { readonly kind: "heard" }
@@ -81,10 +96,12 @@ export function createIsolation(options: IsolationOptions): Isolation {
 
   const { policy, hosted, ask, endLife, logger, clock, firstMs } = options;
   const waker = createWaker(clock);
+  const observers = createObservers();
   let limitMs = isolationMs(compileDetection());
   let deadlineMs = clock.monotonicMs() + (firstMs ?? limitMs);
   let askedMs = Number.NEGATIVE_INFINITY;
   let state: State = { kind: "heard" };
+  let isPlaneAway = false;
 
   function setState(next: State) {
     if (next.kind === "cut off") {
@@ -122,6 +139,35 @@ export function createIsolation(options: IsolationOptions): Isolation {
     deadlineMs = Math.max(Math.min(deadlineMs, clock.monotonicMs() + limitMs), atMs + limitMs);
   }
 
+  function notePlane(isAway: boolean) {
+    if (isAway === isPlaneAway) return;
+    isPlaneAway = isAway;
+    if (isAway) logger.warn("most observers have lost the control plane, and hold on; conferences go on");
+    else logger.info("the control plane is there again");
+  }
+
+  function observed(observer: string, controlPlaneLost: boolean) {
+    const nowMs = clock.monotonicMs();
+    // It has to be asked before anything is taken in: after a pause of this process, everything comes too late at once.
+    const isCutOff = check().kind === "cut off";
+    if (!controlPlaneLost) {
+      observers.seen(observer, nowMs);
+      notePlane(false);
+      return heard(nowMs);
+    }
+    const sinceMs = observers.lost(observer, nowMs);
+    if (sinceMs === undefined || sinceMs < nowMs - limitMs) return;
+    if (!isCutOff) notePlane(true);
+    heard(sinceMs);
+  }
+
+  /** Whether the control plane has something to say that matters. */
+  function hasToAsk(nowMs: number): boolean {
+    if (hosted.count === 0) return false;
+    if (nowMs >= deadlineMs - limitMs * (1 - ASK_AFTER)) return nowMs >= askedMs + ASK_EVERY_MS;
+    return nowMs >= askedMs + ASK_OF_SILENCE_EVERY_MS && observers.anySilent(nowMs, limitMs);
+  }
+
   function doubt(cause: string) {
     if (policy === "keep" || check().kind !== "heard" || hosted.count === 0) return;
     setState({ kind: "doubted", sinceMs: clock.monotonicMs(), cause });
@@ -140,6 +186,8 @@ export function createIsolation(options: IsolationOptions): Isolation {
     while (!signal.aborted && state.kind === "cut off") {
       try {
         await endLife(signal);
+        observers.clear();
+        isPlaneAway = false;
         deadlineMs = clock.monotonicMs() + limitMs;
         setState({ kind: "heard" });
       } catch (err) {
@@ -153,8 +201,11 @@ export function createIsolation(options: IsolationOptions): Isolation {
   return {
     mayServe: () => policy === "keep" || check().kind !== "cut off",
     heard: (atMs = clock.monotonicMs()) => heard(atMs),
+    observed,
     doubt,
     confirmed(sentMs) {
+      observers.confirmed(sentMs, limitMs);
+      notePlane(false);
       heard(sentMs);
       if (state.kind === "doubted" && sentMs >= state.sinceMs) setState({ kind: "heard" });
     },
@@ -176,7 +227,7 @@ export function createIsolation(options: IsolationOptions): Isolation {
       while (!signal.aborted) {
         if (check().kind === "cut off" && policy === "stop") await endLifeSurely(signal);
         const nowMs = clock.monotonicMs();
-        if (hosted.count > 0 && nowMs >= deadlineMs - limitMs * (1 - ASK_AFTER) && nowMs >= askedMs + 500) {
+        if (hasToAsk(nowMs)) {
           askedMs = nowMs;
           ask();
         }

@@ -16,6 +16,7 @@ import { listenMetrics } from "./metrics-listener.ts";
 import { compileDispatcherOptions, type DispatcherOptions } from "./options.ts";
 import { createPipeline } from "./pipeline.ts";
 import { type CheckPort, checkPort } from "./probing/check-port.ts";
+import { createLostProbing } from "./probing/lost-probing.ts";
 import { createProbeMetrics } from "./probing/probe-metrics.ts";
 import { createProbing } from "./probing/probing.ts";
 import { createRegistryPicture } from "./probing/registry-picture.ts";
@@ -51,7 +52,8 @@ export interface DispatcherContext {
  * Runs a dispatcher: registers, takes its share each tick, places and starts the conferences, and commits them to the
  * dispatch table; beside that it probes the conference servers that it observes, and reports those that fail. When the
  * signal aborts it finishes what it has started, gives back the rest, and deregisters. It goes
- * on for as long as the control plane cannot be reached, and starts over when its registration is lost.
+ * on for as long as the control plane cannot be reached, and starts over when its registration is lost. In between it
+ * probes on, so that the agents know that they are not alone: an outage of the control plane ends no conference.
  *
  * @throws {TypeError} when an option is not valid
  * @throws {DispatcherReplacedError} when another process registered under the same ID
@@ -78,6 +80,18 @@ export async function runDispatcher(
   const table = resources.use(createServerTable({ clock, connectAgent }));
   const figures = createFigures({ read: (work) => refreshServers(table, servers, work), clock, logger });
   const registry = createRegistryPicture({ client: dispatchers, clock, logger });
+  const port = context.checkPort ?? checkPort;
+  const lostProbing = createLostProbing({
+    dispatcherId: id,
+    table,
+    checkPort: port,
+    metrics: probeMetrics,
+    clock,
+    logger,
+  });
+  let observedLast:
+    | { readonly serverIds: readonly string[]; readonly settings: DetectionSettings }
+    | undefined;
   const registration = createRegistration({
     dispatcherId: id,
     ttlMs,
@@ -86,6 +100,10 @@ export async function runDispatcher(
     client: dispatchers,
     clock,
     logger,
+    onControlPlaneLost: (lost) => {
+      if (lost && observedLast) lostProbing.begin(observedLast.serverIds, observedLast.settings);
+      else lostProbing.end();
+    },
   });
 
   async function withEpoch(epoch: Epoch, settings: DetectionSettings, stop: AbortSignal) {
@@ -95,7 +113,7 @@ export async function runDispatcher(
       settings,
       table,
       registry,
-      checkPort: context.checkPort ?? checkPort,
+      checkPort: port,
       metrics: probeMetrics,
     });
     const { reach } = probing;
@@ -122,6 +140,7 @@ export async function runDispatcher(
       (over) => pipeline.run(over),
       (over) => probing.run(over),
     );
+    observedLast = { serverIds: probing.serverIds, settings };
   }
 
   logger.info({ endpoint, windowMs, tickMs, ttlMs, weight, startRate }, "dispatcher starts");
@@ -133,6 +152,7 @@ export async function runDispatcher(
     },
     (over) => followServers({ table, client: servers, clock, logger }, over),
     (over) => registry.follow(over),
+    (over) => lostProbing.run(over),
     (over) => logStats(stats, clock, logger, over),
   );
   logger.info({ ...stats }, "dispatcher stopped");

@@ -29,6 +29,7 @@ function setUp() {
   const clock = createFakeClock();
   const calls: string[] = [];
   const epochs: Epoch[] = [];
+  const losses: boolean[] = [];
   const answers = { register: async () => {}, heartbeat: async () => {} };
   const registry: { dispatcherId: string; epoch: bigint }[] = [];
   let lastEpoch = 0n;
@@ -65,6 +66,7 @@ function setUp() {
     clock,
     logger: pino({ level: "silent" }),
     random: () => 0,
+    onControlPlaneLost: (lost) => void losses.push(lost),
   });
   const stop = new AbortController();
   const untilOver = (epoch: Epoch) =>
@@ -75,7 +77,7 @@ function setUp() {
       stop.signal.addEventListener("abort", done);
     });
   const running = (work: WithEpoch = untilOver) => registration.run(stop.signal, work);
-  return { clock, calls, epochs, answers, registry, registration, stop, running };
+  return { clock, calls, epochs, losses, answers, registry, registration, stop, running };
 }
 
 describe("a registration", () => {
@@ -299,5 +301,95 @@ describe("a registration", () => {
     const { clock, running } = setUp();
     await expect(running(() => Promise.reject(new Error("defect")))).rejects.toThrow("defect");
     expect(clock.pending).toBe(0);
+  });
+});
+
+describe("the control plane", () => {
+  const late = () => new ConnectError("no answer", Code.DeadlineExceeded);
+  const storeLost = () => statusError(Code.Unavailable, ErrorReason.STORE_UNAVAILABLE, "no quorum");
+  const failing = (error: () => Error) => async () => {
+    throw error();
+  };
+
+  it.each([
+    ["is dead", unavailable],
+    ["is silent", late],
+    ["has lost its store", storeLost],
+  ])("is lost from the end of the epoch to the next registration when it %s", async (_, error) => {
+    const { clock, epochs, losses, answers, running, stop } = setUp();
+    const over = running();
+    await clock.advance(INTERVAL_MS);
+    answers.heartbeat = failing(error);
+    answers.register = failing(error);
+    await clock.advance(VALID_MS - 1);
+    expect(losses).toEqual([]);
+    await clock.advance(1);
+    expect(losses).toEqual([true]);
+    await clock.advance(3_600_000);
+    expect(losses).toEqual([true]);
+    answers.heartbeat = async () => {};
+    answers.register = async () => {};
+    await clock.advance(60_000);
+    expect(epochs.map((epoch) => epoch.valid())).toEqual([false, true]);
+    expect(losses).toEqual([true, false]);
+    stop.abort();
+    await over;
+  });
+
+  it.each([
+    ["a heartbeat", true],
+    ["another call", false],
+  ])(
+    "is not lost when it told %s that the epoch expired, whatever comes then (I2)",
+    async (_, byHeartbeat) => {
+      const { clock, epochs, losses, answers, running, stop } = setUp();
+      const over = running();
+      await clock.advance(INTERVAL_MS);
+      answers.register = failing(unavailable);
+      answers.heartbeat = failing(byHeartbeat ? expired : unavailable);
+      await clock.advance(INTERVAL_MS);
+      if (!byHeartbeat) epochs[0]?.endedBy(expired());
+      await clock.advance(60_000);
+      expect(epochs[0]?.valid()).toBe(false);
+      expect(losses).toEqual([]);
+      stop.abort();
+      await over;
+    },
+  );
+
+  it("is not lost only because this process was late, but once it does not answer", async () => {
+    const { clock, epochs, losses, answers, running, stop } = setUp();
+    const over = running();
+    await clock.armed(2);
+    // As after a pause: the epoch is over before any heartbeat has failed.
+    answers.heartbeat = () => new Promise(() => {});
+    answers.register = failing(unavailable);
+    await clock.advance(VALID_MS - 1);
+    expect(losses).toEqual([]);
+    await clock.advance(1);
+    expect(epochs[0]?.valid()).toBe(false);
+    expect(losses).toEqual([]);
+    await clock.advance(1_000);
+    expect(losses).toEqual([true]);
+    stop.abort();
+    await over;
+    expect(losses).toEqual([true, false]);
+  });
+
+  it("is no longer lost once it answers anything, and not again before the next epoch", async () => {
+    const { clock, losses, answers, running, stop } = setUp();
+    const over = running();
+    await clock.armed(2);
+    answers.heartbeat = failing(unavailable);
+    answers.register = failing(unavailable);
+    await clock.advance(TTL_MS);
+    expect(losses).toEqual([true]);
+    answers.register = failing(() => statusError(Code.Aborted, ErrorReason.CONTENTION, "try again"));
+    await clock.advance(60_000);
+    answers.register = failing(unavailable);
+    await clock.advance(60_000);
+    expect(losses).toEqual([true, false]);
+    stop.abort();
+    await over;
   });
 });

@@ -8,6 +8,7 @@ import type {
   DispatcherService,
   RegisterDispatcherResponse,
 } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
+import { createControlPlaneLoss } from "./control-plane-loss.ts";
 import {
   createEpoch,
   DispatcherReplacedError,
@@ -71,6 +72,11 @@ export interface RegistrationOptions {
   readonly client: Client<typeof DispatcherService>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /**
+   * Called with true, between two epochs, when the registration cannot be renewed because the control plane or its store
+   * does not answer, and with false when that is over: before the next epoch begins, or when there will be none.
+   */
+  readonly onControlPlaneLost?: (lost: boolean) => void;
   /** In [0, 1); Math.random by default. */
   readonly random?: () => number;
 }
@@ -89,7 +95,9 @@ const HEARTBEAT_JITTER = 0.1;
 
 export function createRegistration(options: RegistrationOptions): Registration {
   const { dispatcherId, client, clock, logger, random = Math.random } = options;
+  const { onControlPlaneLost = () => {} } = options;
   const backoff = createBackoff({ random });
+  const loss = createControlPlaneLoss(onControlPlaneLost);
   let state: RegistrationState = { kind: "idle" };
   /** The last epoch, until this process has tried to register anew: after that, a later one may be its own. */
   let lost: bigint | undefined;
@@ -149,11 +157,13 @@ export function createRegistration(options: RegistrationOptions): Registration {
       try {
         await client.heartbeat({ dispatcherId, epoch: owned.epoch }, { signal, timeoutMs });
         owned.renew(sentAtMs);
+        loss.heartbeat();
         backoff.reset();
         retry.reset();
         waitMs = Math.max(0, intervalMs - (clock.monotonicMs() - sentAtMs));
       } catch (err) {
         if (signal.aborted || owned.endedBy(err)) return;
+        loss.heartbeat(err);
         logger.warn({ err, remainingMs: Math.round(owned.remainingMs()) }, "heartbeat failed");
         waitMs = retry.nextMs();
       }
@@ -193,6 +203,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     const { reason } = owned.signal;
     if (reason instanceof DispatcherReplacedError) throw reason;
     lost = owned.epoch;
+    loss.epochOver(reason);
     logger.warn({ epoch: owned.epoch, err: reason }, "registration lost; all its work is stopped");
     return false;
   }
@@ -207,11 +218,13 @@ export function createRegistration(options: RegistrationOptions): Registration {
           setState({ kind: "registering" });
           try {
             const granted = await register(stop);
+            loss.over();
             setState({ kind: "registered", epoch: granted.owned });
             if (await hold(granted, withEpoch)) return;
           } catch (err) {
             if (stop.aborted && state.kind === "registering") return;
             if (state.kind !== "registering" || isFinal(err)) throw err;
+            loss.refused(err);
             logger.warn({ err }, "could not register");
           }
           if (stop.aborted) return;
@@ -220,6 +233,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
           await sleep(clock, delayMs, stop).catch(() => {});
         }
       } finally {
+        loss.over();
         setState({ kind: "ended" });
       }
     },

@@ -26,6 +26,8 @@ export interface AgentLine {
 export interface ProbeOptions {
   readonly dispatcherId: string;
   readonly timeoutMs: number;
+  /** The dispatcher cannot renew its registration, since nobody answers. Default: false. */
+  readonly controlPlaneLost?: boolean;
   readonly checkPort: CheckPort;
   readonly clock: Clock;
 }
@@ -45,7 +47,7 @@ const LEAST_BUDGET_MS = 1;
 export async function probeServer(
   target: ProbeTarget,
   line: AgentLine,
-  { dispatcherId, timeoutMs, checkPort, clock }: ProbeOptions,
+  { dispatcherId, timeoutMs, controlPlaneLost = false, checkPort, clock }: ProbeOptions,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
   const deadlineMs = clock.monotonicMs() + timeoutMs;
@@ -53,7 +55,7 @@ export async function probeServer(
 
   async function ask(client: AgentClient): Promise<ProbeResult> {
     const { serverId } = await client.keepalive(
-      { dispatcherId, incarnation: target.incarnation, serverState: target.state },
+      { dispatcherId, incarnation: target.incarnation, serverState: target.state, controlPlaneLost },
       { signal, timeoutMs: Math.max(LEAST_BUDGET_MS, leftMs()) },
     );
     if (serverId === target.serverId) return OK;

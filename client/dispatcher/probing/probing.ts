@@ -35,6 +35,8 @@ import { createStallWatch } from "./stall-watch.ts";
 export interface Probing {
   /** How the server answers its own probes; one that it does not observe is taken to answer. */
   reach(serverId: string): Reach;
+  /** What it observes; when it is over, what it observed last. */
+  readonly serverIds: readonly string[];
   /**
    * Probes and reports until the signal aborts or the epoch ends.
    * @throws what went wrong inside, which is a defect: failures of calls are part of the work
@@ -84,6 +86,7 @@ export function createProbing(options: ProbingOptions): Probing {
   const tally = { probed: 0, timingOut: 0 };
   let withdrawal: string | undefined;
   let spells = 0;
+  let observedLast: readonly string[] = [];
 
   const reporter = createReporter({
     ...options,
@@ -258,6 +261,9 @@ export function createProbing(options: ProbingOptions): Probing {
   }
 
   return {
+    get serverIds() {
+      return observed.size > 0 ? [...observed.keys()] : observedLast;
+    },
     reach(serverId) {
       const entry = observed.get(serverId);
       return entry ? reachOf(entry.state, settings) : "answers";
@@ -274,6 +280,7 @@ export function createProbing(options: ProbingOptions): Probing {
         stopped.abort();
         schedule[Symbol.dispose]();
         await group.settled();
+        observedLast = [...observed.keys()];
         observed.clear();
         metrics.observed(0, false);
       }

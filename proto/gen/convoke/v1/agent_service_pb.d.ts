@@ -40,6 +40,16 @@ export declare type KeepaliveRequest = Message<"convoke.v1.KeepaliveRequest"> & 
    * @generated from field: convoke.v1.Server.State server_state = 3;
    */
   serverState: Server_State;
+
+  /**
+   * The caller had a registration, and cannot renew it because the control plane, or its store, does not answer: it knows
+   * of no decision since. `server_state` is what it has seen last. One such caller may be cut off together with the
+   * agent, so this counts only when more than half of the dispatchers say it that observed the server when the control
+   * plane was heard last.
+   *
+   * @generated from field: bool control_plane_lost = 4;
+   */
+  controlPlaneLost: boolean;
 };
 
 /**
