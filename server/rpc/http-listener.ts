@@ -1,7 +1,8 @@
 import { createServer, type ServerResponse } from "node:http";
 import { Code, type ConnectRouter, type MethodImplSpec } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { formatAddress, parseAddress } from "../../common/address.ts";
+import { answerMetrics, answerText } from "../../common/http-answers.ts";
+import { bindHttp, HEADERS_TIMEOUT_MS } from "../../common/http-port.ts";
 import type { Metrics } from "../../common/metrics.ts";
 import type { MountedService } from "../../common/rpc/grpc-adapter.ts";
 import { statusError } from "../../common/rpc/status.ts";
@@ -25,9 +26,6 @@ export interface HttpListenerOptions {
   readonly metrics?: Pick<Metrics, "render">;
 }
 
-/** Requests are small; a peer that sends its headers slower than this means no good. */
-const HEADERS_TIMEOUT_MS = 10_000;
-
 /** @throws {Error} when the address cannot be bound, saying which and why */
 export async function listenHttp({
   address,
@@ -42,7 +40,8 @@ export async function listenHttp({
     },
     readMaxBytes: 4 * 1024 * 1024,
     fallback: ({ url }, response) => {
-      if (metrics && url?.split("?")[0] === "/metrics") void scrape(metrics, response as ServerResponse);
+      if (metrics && url?.split("?")[0] === "/metrics")
+        void answerMetrics(response as ServerResponse, metrics);
       else probe(url, response as ServerResponse, isReady);
     },
   });
@@ -53,16 +52,8 @@ export async function listenHttp({
     });
     handler(request, response);
   });
-  const { host, port } = parseAddress(address);
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (err) =>
-      reject(new Error(`cannot listen on ${address}: ${err.message}`, { cause: err })),
-    );
-    server.listen(port, host, resolve);
-  });
-  const bound = server.address();
   return {
-    address: formatAddress(host, typeof bound === "object" && bound ? bound.port : port),
+    address: await bindHttp(server, address),
     async stop(graceMs) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       shutdown.abort(
@@ -105,20 +96,8 @@ function untilShutdown(impl: StreamImpl, shutdownSignal: AbortSignal): StreamImp
 /** `/healthz`: the process lives. `/readyz`: it follows the store and takes calls. */
 function probe(url: string | undefined, response: ServerResponse, isReady: () => boolean) {
   const path = url?.split("?")[0];
-  if (path === "/healthz") return answer(response, 200, "ok");
-  if (path === "/readyz") return isReady() ? answer(response, 200, "ok") : answer(response, 503, "not ready");
-  return answer(response, 404, "not found; calls are POST /convoke.v1.<Service>/<Method>");
-}
-
-async function scrape(metrics: Pick<Metrics, "render">, response: ServerResponse) {
-  try {
-    const { contentType, text } = await metrics.render();
-    response.writeHead(200, { "content-type": contentType }).end(text);
-  } catch {
-    answer(response, 500, "the metrics could not be read");
-  }
-}
-
-function answer(response: ServerResponse, status: number, text: string) {
-  response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${text}\n`);
+  if (path === "/healthz") return answerText(response, 200, "ok");
+  if (path === "/readyz")
+    return isReady() ? answerText(response, 200, "ok") : answerText(response, 503, "not ready");
+  return answerText(response, 404, "not found; calls are POST /convoke.v1.<Service>/<Method>");
 }

@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import { formatAddress, parseAddress } from "../../../common/address.ts";
 import { type Clock, systemClock, type Timer } from "../../../common/clock.ts";
+import { bindHttp } from "../../../common/http-port.ts";
 import type { Logger } from "../../../common/logging.ts";
 import type { Driver } from "./driver.ts";
 import { CLOSE_TIMEOUT_MS, CloseCode, createLoopbackRoom, type LoopbackRoom } from "./loopback-room.ts";
@@ -91,16 +92,10 @@ export async function createLoopbackDriver(options: LoopbackOptions): Promise<Lo
     });
   });
 
-  const { host, port } = parseAddress(listen);
-  server.listen(port, host);
-  await once(server, "listening").catch((err: Error) => {
-    throw new Error(`cannot listen on ${listen}: ${err.message}`, { cause: err });
-  });
+  const address = await bindHttp(server, listen);
   server.on("error", (err) => ended.abort(err));
-  const bound = server.address();
-  const boundPort = typeof bound === "object" && bound ? bound.port : port;
-  const advertised = options.advertise ? parseAddress(options.advertise) : { host, port };
-  const authority = formatAddress(advertised.host, advertised.port || boundPort);
+  const advertised = parseAddress(options.advertise || address);
+  const authority = formatAddress(advertised.host, advertised.port || parseAddress(address).port);
 
   let timer: Timer;
   const armPing = () => {
@@ -117,7 +112,7 @@ export async function createLoopbackDriver(options: LoopbackOptions): Promise<Lo
       return instanceId;
     },
     ended: ended.signal,
-    address: formatAddress(host, boundPort),
+    address,
     get participantCount() {
       let count = 0;
       for (const room of rooms.values()) count += room.participantCount;

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage } from "node:http";
-import { formatAddress, parseAddress } from "../../../common/address.ts";
+import { parseAddress } from "../../../common/address.ts";
+import { bindHttp } from "../../../common/http-port.ts";
 import type { Logger } from "../../../common/logging.ts";
 import {
   CONTROL_PATHS,
@@ -75,15 +76,10 @@ export async function listenControl({ listen, book, logger }: ControlServerOptio
       response.end(`${JSON.stringify(body)}\n`);
     });
   });
-  const { host, port } = parseAddress(listen);
-  server.listen(port, host);
-  await once(server, "listening").catch((err: Error) => {
-    throw new Error(`cannot listen on ${listen}: ${err.message}`, { cause: err });
-  });
+  const address = await bindHttp(server, listen);
   server.on("error", (err) => logger.error({ err }, "control failed"));
-  const bound = server.address();
   return {
-    address: formatAddress(host, typeof bound === "object" && bound ? bound.port : port),
+    address,
     async [Symbol.asyncDispose]() {
       const closed = once(server, "close");
       server.close();
