@@ -1,4 +1,5 @@
 import type { Clock, Timer } from "../../common/clock.ts";
+import { createPulse } from "../../common/pulse.ts";
 import {
   type KeySelector,
   type KeyValue,
@@ -73,7 +74,7 @@ const BATCH_EVENTS = 1_000;
 /** @param data what an earlier store left; empty by default */
 export function createMemoryStore(clock: Clock, data: MemoryData = createMemoryData()): MemoryStore {
   const listeners = new Set<(revision: bigint, events: readonly StoreEvent[]) => void>();
-  const waiting = new Set<() => void>();
+  const changed = createPulse(clock);
   const expiries = new Map<bigint, { deadlineMs: number; timer: Timer }>();
   let closed = false;
 
@@ -94,7 +95,7 @@ export function createMemoryStore(clock: Clock, data: MemoryData = createMemoryD
     data.log.push({ revision: data.revision, changes });
     const events = changes.map((change) => toEvent(data.revision, change));
     for (const listener of [...listeners]) listener(data.revision, events);
-    for (const wake of [...waiting]) wake();
+    changed.notify();
   }
 
   function select(selector: KeySelector, overlay: ReadonlyMap<string, KeyValue | undefined>): KeyValue[] {
@@ -180,18 +181,6 @@ export function createMemoryStore(clock: Clock, data: MemoryData = createMemoryD
     return { revision, kvs: kvs.slice(0, limit), more: kvs.length > limit };
   }
 
-  function changed(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = () => {
-        waiting.delete(wake);
-        signal.removeEventListener("abort", wake);
-        resolve();
-      };
-      waiting.add(wake);
-      signal.addEventListener("abort", wake, { once: true });
-    });
-  }
-
   /** What there is from a revision on; the batch's revision is below it when there is nothing yet. */
   function read(fromRevision: bigint, prefix: string): WatchBatch {
     if (fromRevision > data.revision) return { revision: data.revision, events: [] };
@@ -222,7 +211,7 @@ export function createMemoryStore(clock: Clock, data: MemoryData = createMemoryD
       const batch = read(next, prefix);
       if (batch.revision >= next) next = batch.revision + 1n;
       if (first || batch.events.length > 0) yield batch;
-      else await changed(signal);
+      else await changed.next(signal);
       first = false;
     }
   }
@@ -287,7 +276,7 @@ export function createMemoryStore(clock: Clock, data: MemoryData = createMemoryD
     async close() {
       closed = true;
       for (const { timer } of expiries.values()) timer.clear();
-      for (const wake of [...waiting]) wake();
+      changed.notify();
     },
   };
 }

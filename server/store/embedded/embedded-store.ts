@@ -58,7 +58,7 @@ export function createStore(
 
   const initial = disk.snapshot();
   initial.release();
-  const hub = createWatchHub(disk, initial.head);
+  const hub = createWatchHub(disk, initial.head, clock);
   const endLease = (leaseId: bigint, signal?: AbortSignal): Promise<void> =>
     loop.submit(
       (batch) => {

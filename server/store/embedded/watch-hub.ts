@@ -1,4 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Clock } from "../../../common/clock.ts";
+import { createPulse } from "../../../common/pulse.ts";
 import { StoreError, type StoreEvent, type WatchBatch, type WatchRequest } from "../store.ts";
 import { checkPrefix } from "../validation.ts";
 import { compacted } from "./batch.ts";
@@ -25,27 +27,11 @@ export interface WatchHub {
   end(failure?: StoreError): void;
 }
 
-export function createWatchHub(disk: Disk, head: Head): WatchHub {
+export function createWatchHub(disk: Disk, head: Head, clock: Clock): WatchHub {
   const recent = createRecentRecords(head.revision + 1n);
-  const waiting = new Set<() => void>();
+  const changed = createPulse(clock);
   let revision = head.revision;
   const end: { ended: boolean; failure: StoreError | undefined } = { ended: false, failure: undefined };
-
-  function wakeAll() {
-    for (const wake of [...waiting]) wake();
-  }
-
-  function changed(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = () => {
-        waiting.delete(wake);
-        signal.removeEventListener("abort", wake);
-        resolve();
-      };
-      waiting.add(wake);
-      signal.addEventListener("abort", wake, { once: true });
-    });
-  }
 
   /** The next batch, whose revision is below `fromRevision` when there is nothing yet. */
   function read(fromRevision: bigint, prefix: string): WatchBatch {
@@ -72,7 +58,7 @@ export function createWatchHub(disk: Disk, head: Head): WatchHub {
       if (batch.revision >= next) next = batch.revision + 1n;
       if (first || batch.events.length > 0) yield batch;
       else if (next <= revision) await nextTurn();
-      else await changed(signal);
+      else await changed.next(signal);
       first = false;
     }
     if (!signal.aborted && end.failure) throw end.failure;
@@ -83,12 +69,12 @@ export function createWatchHub(disk: Disk, head: Head): WatchHub {
       for (const record of records) recent.push(record);
       recent.dropBefore(newHead.compactRevision);
       revision = newHead.revision;
-      if (records.length > 0) wakeAll();
+      if (records.length > 0) changed.notify();
     },
     watch,
     end(failure) {
       if (!end.ended) Object.assign(end, { ended: true, failure });
-      wakeAll();
+      changed.notify();
     },
   };
 }
