@@ -1,4 +1,4 @@
-import { type ConferenceEntry, isLost } from "../view/conference-entry.ts";
+import { byStart, type ConferenceEntry, isLost } from "../view/conference-entry.ts";
 
 /**
  * The order in which conferences are handed out: first those that have lost their server, of these the running ones
@@ -14,11 +14,6 @@ export function byUrgency(nowMs: number): (a: ConferenceEntry, b: ConferenceEntr
     if (runningA !== runningB) return runningA ? -1 : 1;
     return b.conference.weight - a.conference.weight || byStart(a, b);
   };
-}
-
-/** By start, then ID. */
-export function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
-  return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
 }
 
 /** Lost, or claimed after it was lost; not one that is moved from a server where it still runs. */

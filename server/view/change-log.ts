@@ -129,3 +129,15 @@ export function createChangeLog<E>(clock: Clock, keptEvents = DEFAULT_KEPT_EVENT
     },
   };
 }
+
+/** Tells a log of the changes up to a revision; `since`, when they are a difference to an older state. */
+export function publish<E>(
+  log: ChangeLog<E>,
+  revision: bigint,
+  events: readonly E[],
+  since: bigint | undefined,
+) {
+  // A difference without events says something, too: that nothing else can be told of what went on in between.
+  if (events.length > 0 || since !== undefined) log.append(revision, events, since);
+  else log.progress(revision);
+}

@@ -91,6 +91,11 @@ export function readConferenceEntry(id: string, kv: KeyValue): ConferenceEntry {
   };
 }
 
+/** By start, then ID. */
+export function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
+  return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
+}
+
 const STATE_OF_STATUS = {
   waiting: Conference_State.SCHEDULED,
   claimed: Conference_State.CLAIMED,

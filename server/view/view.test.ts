@@ -18,7 +18,8 @@ import { createKeys } from "../store/keys.ts";
 import type { KeyValue, StoreEvent } from "../store/store.ts";
 import type { Change } from "./change-log.ts";
 import { isHeld, isPlaced, toConference } from "./conference-entry.ts";
-import { type DispatchChange, View } from "./view.ts";
+import type { DispatchChange } from "./dispatch-change.ts";
+import { View } from "./view.ts";
 
 const keys = createKeys();
 const START_MS = Date.UTC(2030, 0, 1);

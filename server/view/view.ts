@@ -1,4 +1,4 @@
-import { equals, fromBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import BTreeModule from "sorted-btree";
 import type { Clock } from "../../common/clock.ts";
 import { createPulse, type Pulse } from "../../common/pulse.ts";
@@ -11,14 +11,14 @@ import {
 } from "../../proto/gen/convoke/store/v1/records_pb.js";
 import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
 import { DispatchEvent_Cause } from "../../proto/gen/convoke/v1/conference_service_pb.js";
-import { type Dispatch, DispatchSchema } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import type { Dispatcher } from "../../proto/gen/convoke/v1/dispatcher_pb.js";
 import { type Server, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import type { Keys } from "../store/keys.ts";
 import type { KeyValue, StoreEvent } from "../store/store.ts";
-import { type ChangeLog, createChangeLog } from "./change-log.ts";
+import { type ChangeLog, createChangeLog, publish } from "./change-log.ts";
 import {
+  byStart,
   type ConferenceEntry,
   hasMoveClaim,
   isHeld,
@@ -27,6 +27,8 @@ import {
   type Status,
 } from "./conference-entry.ts";
 import { createDeal, type Deal } from "./deal.ts";
+import { changeByServer, changeByWrite, type DispatchChange, rowGone } from "./dispatch-change.ts";
+import { HeldClaims } from "./held-claims.ts";
 import { type Hosting, Hostings } from "./hostings.ts";
 import { Observations } from "./observations.ts";
 import { timeKey } from "./time-key.ts";
@@ -57,12 +59,6 @@ export interface BrakeEntry {
   readonly modRevision: bigint;
 }
 
-export interface DispatchChange {
-  readonly type: EventType;
-  readonly dispatch: Dispatch;
-  readonly cause: DispatchEvent_Cause;
-}
-
 export interface ResourceChange<T> {
   readonly type: EventType;
   readonly resource: T;
@@ -83,7 +79,7 @@ export class View {
   /** What observers report of servers. */
   readonly observations = new Observations();
   /** What operators decided about the brake; its key's revision is 0n when nobody ever has. */
-  brake: BrakeEntry = { releasedUntilMs: 0, modRevision: 0n };
+  brake: BrakeEntry = NOT_RELEASED;
   /** Live registrations. */
   readonly dispatchers = new BTree<string, DispatcherEntry>();
   readonly servers = new BTree<string, ServerEntry>();
@@ -105,11 +101,9 @@ export class View {
   readonly #keys: Keys;
   readonly #clock: Clock;
   readonly #reservations = new Map<string, bigint>();
-  readonly #claims = new Map<string, Set<ConferenceEntry>>();
+  readonly #claims = new HeldClaims();
   readonly #hostings = new Hostings();
   readonly #taken = new Map<string, number>();
-  #movesUnderWay = 0;
-  #heldUnits = 0;
   #dispatchEvents: DispatchChange[] = [];
 
   constructor(keys: Keys, clock: Clock) {
@@ -123,7 +117,7 @@ export class View {
 
   /** The conferences that a dispatcher holds by valid claims and has not placed yet. */
   claimsOf(dispatcherId: string): ReadonlySet<ConferenceEntry> {
-    return this.#claims.get(dispatcherId) ?? NO_ENTRIES;
+    return this.#claims.of(dispatcherId);
   }
 
   /** How many conferences a dispatcher has taken in the current round and not lost, placed or not. */
@@ -142,12 +136,12 @@ export class View {
 
   /** The units of what dispatchers hold by valid claims and have yet to place. */
   get heldUnits(): number {
-    return this.#heldUnits;
+    return this.#claims.units;
   }
 
   /** How many conferences dispatchers hold by valid claims to move them from one server to another. */
   get movesUnderWay(): number {
-    return this.#movesUnderWay;
+    return this.#claims.moves;
   }
 
   /** The revision of the server's reservation key; 0n when it has none. */
@@ -223,7 +217,7 @@ export class View {
     if (before) this.#unindex(before);
     if (event.type === "delete") {
       this.conferences.delete(id);
-      if (before && isPlaced(before)) this.#dispatchGone(before, DispatchEvent_Cause.ENDED);
+      if (before && isPlaced(before)) this.#tell(rowGone(before, DispatchEvent_Cause.ENDED));
       return;
     }
     const entry = readConferenceEntry(id, event.kv);
@@ -233,7 +227,7 @@ export class View {
     entry.waitingSinceMs = waitsOn ? before.waitingSinceMs : this.#clock.monotonicMs();
     this.conferences.set(id, entry);
     this.#index(entry);
-    this.#noteDispatchChange(before, entry);
+    this.#tell(changeByWrite(before, entry));
   }
 
   #applyDispatcher(id: string, event: StoreEvent, events: ResourceChange<Dispatcher>[]) {
@@ -251,7 +245,7 @@ export class View {
       events.push({ type: EventType.PUT, resource: dispatcher });
     }
     this.registryRevision = event.kv.modRevision;
-    this.#rejudge(this.#claims.get(id));
+    this.#rejudge(this.#claims.of(id));
   }
 
   #applyServer(id: string, event: StoreEvent, events: ResourceChange<Server>[]) {
@@ -279,13 +273,12 @@ export class View {
     else this.#reservations.set(serverId, event.kv.modRevision);
   }
 
-  #applyBrake({ type, kv }: StoreEvent) {
-    const { releasedUntilMs } =
-      type === "put" ? fromBinary(BrakeRecordSchema, kv.value) : { releasedUntilMs: 0n };
-    this.brake = {
-      releasedUntilMs: Number(releasedUntilMs),
-      modRevision: type === "put" ? kv.modRevision : 0n,
-    };
+  #applyBrake({ type, kv: { value, modRevision } }: StoreEvent) {
+    if (type === "delete") this.brake = NOT_RELEASED;
+    else {
+      const { releasedUntilMs } = fromBinary(BrakeRecordSchema, value);
+      this.brake = { releasedUntilMs: Number(releasedUntilMs), modRevision };
+    }
   }
 
   #applyRound(event: StoreEvent) {
@@ -296,8 +289,11 @@ export class View {
       ({ dispatcherId }) => this.dispatchers.get(dispatcherId)?.dispatcher.weight ?? 1,
     );
     const dueUntilMs = this.#dueUntilMs();
-    const waiting = this.waiting.values();
-    this.deal.begin(weights, itemsOf(waiting, dueUntilMs));
+    const waiting = [...this.waiting.values()];
+    this.deal.begin(
+      weights,
+      waiting.map(({ id, startMs }) => ({ id, isDue: startMs <= dueUntilMs })),
+    );
   }
 
   #dueUntilMs() {
@@ -320,9 +316,9 @@ export class View {
   }
 
   /** Looks again at conferences whose dispatcher or server has changed. Nothing is written: void is void. */
-  #rejudge(entries: ReadonlySet<ConferenceEntry> | undefined) {
+  #rejudge(entries: ReadonlySet<ConferenceEntry>) {
     // In one order everywhere, for what becomes due is dealt out in this order.
-    for (const entry of [...(entries ?? [])].sort(byStart)) {
+    for (const entry of [...entries].sort(byStart)) {
       const status = this.#statusOf(entry);
       if (status === entry.status) continue;
       const wasPlaced = isPlaced(entry);
@@ -330,11 +326,7 @@ export class View {
       entry.status = status;
       entry.waitingSinceMs = this.#clock.monotonicMs();
       this.#index(entry);
-      const { dispatch } = entry.conference;
-      if (wasPlaced === isPlaced(entry)) continue;
-      if (wasPlaced) this.#dispatchGone(entry, DispatchEvent_Cause.SERVER_LOST);
-      else if (dispatch)
-        this.#dispatchEvents.push({ type: EventType.PUT, dispatch, cause: DispatchEvent_Cause.RETURNED });
+      this.#tell(changeByServer(entry, wasPlaced));
     }
   }
 
@@ -349,12 +341,7 @@ export class View {
       this.waiting.set(timeKey(entry.startMs, id), entry);
       this.deal.add({ id, isDue: entry.startMs <= this.#dueUntilMs() });
     }
-    if (isHeld(entry) && claim) {
-      const claims = this.#claims.get(claim.dispatcherId) ?? new Set();
-      this.#claims.set(claim.dispatcherId, claims.add(entry));
-      this.#heldUnits += conference.weight;
-      if (conference.dispatch) this.#movesUnderWay += 1;
-    }
+    if (isHeld(entry)) this.#claims.add(entry);
     if (conference.state === Conference_State.ACTIVE && conference.dispatch)
       this.#hostings.add(entry, conference.dispatch.serverId);
     if (status !== "waiting" && claim && claim.round === this.round?.revision) {
@@ -368,12 +355,7 @@ export class View {
     this.finished.delete(timeKey(Number(conference.updateTime?.seconds ?? 0n) * 1000, id));
     this.unfinished.delete(timeKey(entry.endMs, id));
     this.waiting.delete(timeKey(entry.startMs, id));
-    const claims = claim && this.#claims.get(claim.dispatcherId);
-    if (claims?.delete(entry)) {
-      if (claims.size === 0) this.#claims.delete(claim?.dispatcherId ?? "");
-      this.#heldUnits -= conference.weight;
-      if (conference.dispatch) this.#movesUnderWay -= 1;
-    }
+    this.#claims.remove(entry);
     if (conference.dispatch) this.#hostings.remove(entry, conference.dispatch.serverId);
     if (entry.countedFor !== undefined && claim?.round === this.round?.revision) {
       this.#taken.set(entry.countedFor, this.takenBy(entry.countedFor) - 1);
@@ -381,28 +363,8 @@ export class View {
     entry.countedFor = undefined;
   }
 
-  #noteDispatchChange(before: ConferenceEntry | undefined, after: ConferenceEntry) {
-    const dispatch = after.conference.dispatch;
-    const standing = before && isPlaced(before) ? before.conference.dispatch : undefined;
-    if (isPlaced(after) && dispatch) {
-      const isSame = standing?.epoch === dispatch.epoch;
-      // A claim to move it changes nothing about where it is.
-      const isClaimed = before?.claim?.dispatchEpoch !== after.claim?.dispatchEpoch;
-      if (isClaimed && standing && equals(DispatchSchema, standing, dispatch)) return;
-      const placed = dispatch.moveReason ? DispatchEvent_Cause.MOVED : DispatchEvent_Cause.PLACED;
-      this.#dispatchEvents.push({
-        type: EventType.PUT,
-        dispatch,
-        cause: isSame ? DispatchEvent_Cause.UPDATED : placed,
-      });
-    } else if (before && standing) {
-      const cancelled = after.conference.state === Conference_State.CANCELLED;
-      this.#dispatchGone(before, cancelled ? DispatchEvent_Cause.CANCELLED : DispatchEvent_Cause.ENDED);
-    }
-  }
-
-  #dispatchGone({ conference: { dispatch } }: ConferenceEntry, cause: DispatchEvent_Cause) {
-    if (dispatch) this.#dispatchEvents.push({ type: EventType.DELETE, dispatch, cause });
+  #tell(change: DispatchChange | undefined) {
+    if (change) this.#dispatchEvents.push(change);
   }
 
   *#knownKeys() {
@@ -432,21 +394,7 @@ export class View {
   }
 }
 
-const NO_ENTRIES: ReadonlySet<ConferenceEntry> = new Set();
-
-function* itemsOf(waiting: Iterable<ConferenceEntry>, dueUntilMs: number) {
-  for (const { id, startMs } of waiting) yield { id, isDue: startMs <= dueUntilMs };
-}
-
-function byStart(a: ConferenceEntry, b: ConferenceEntry): number {
-  return a.startMs - b.startMs || (a.id < b.id ? -1 : 1);
-}
-
-function publish<E>(log: ChangeLog<E>, revision: bigint, events: readonly E[], since: bigint | undefined) {
-  // A difference without events says something, too: that nothing else can be told of what went on in between.
-  if (events.length > 0 || since !== undefined) log.append(revision, events, since);
-  else log.progress(revision);
-}
+const NOT_RELEASED: BrakeEntry = { releasedUntilMs: 0, modRevision: 0n };
 
 function deletion(key: string, revision: bigint): KeyValue {
   return { key, value: new Uint8Array(), createRevision: 0n, modRevision: revision, version: 0n, lease: 0n };
