@@ -1,54 +1,15 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
-import { afterEach, describe, expect, it } from "vitest";
-import { type Clock, systemClock } from "../../common/clock.ts";
+import { describe, expect, it } from "vitest";
+import { systemClock } from "../../common/clock.ts";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
-import { createDispatcherWorld, type DispatcherWorld } from "../../test/support/dispatcher-world.ts";
+import { createDispatcherWorld } from "../../test/support/dispatcher-world.ts";
+import { allSettled, runDispatchers, SOON } from "../../test/support/run-dispatchers.ts";
 import { type DispatcherOptions, runDispatcher } from "./dispatcher.ts";
-import { createStats } from "./stats.ts";
-
-/** Against hanging only. */
-const SOON = { timeout: 30_000, interval: 5 };
 
 describe("a dispatcher", () => {
-  const running: { stop: () => Promise<void> }[] = [];
-  afterEach(async () => {
-    for (const { stop } of running.splice(0)) await stop();
-  });
-
-  function start(
-    world: DispatcherWorld,
-    options: Partial<DispatcherOptions> = {},
-    clock: Clock = systemClock,
-  ) {
-    const controller = new AbortController();
-    const stats = createStats();
-    const over = runDispatcher({ id: "d1", tickMs: 100, ttlMs: 60_000, ...options }, controller.signal, {
-      logger: pino({ level: "silent" }),
-      client: world.clients,
-      connectAgent: world.connectAgent,
-      checkPort: async () => "silent",
-      clock,
-      stats,
-    });
-    over.catch(() => {});
-    const stop = () => {
-      controller.abort();
-      return over;
-    };
-    running.push({ stop: () => stop().catch(() => {}) });
-    return { stats, stop, over };
-  }
-  const allSettled = (world: DispatcherWorld) =>
-    expect
-      .poll(
-        () =>
-          [...world.conferences.values()].filter(({ state }) => state === "due" || state === "claimed")
-            .length,
-        SOON,
-      )
-      .toBe(0);
+  const start = runDispatchers();
   const sum = (counts: Record<string, number>) =>
     Object.values(counts).reduce((total, one) => total + one, 0);
 

@@ -1,49 +1,13 @@
 import { Code } from "@connectrpc/connect";
-import pino from "pino";
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { statusError } from "../../common/rpc/status.ts";
 import { Dispatch_MoveReason } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
-import { createDispatcherWorld, type DispatcherWorld } from "../../test/support/dispatcher-world.ts";
-import { runDispatcher } from "./dispatcher.ts";
-import { createStats } from "./stats.ts";
-
-/** Against hanging only. */
-const SOON = { timeout: 30_000, interval: 5 };
+import { createDispatcherWorld } from "../../test/support/dispatcher-world.ts";
+import { allSettled, runDispatchers, SOON } from "../../test/support/run-dispatchers.ts";
 
 describe("a dispatcher, when servers fail or are emptied,", () => {
-  const running: { stop: () => Promise<void> }[] = [];
-  afterEach(async () => {
-    for (const { stop } of running.splice(0)) await stop();
-  });
-
-  function start(world: DispatcherWorld) {
-    const controller = new AbortController();
-    const stats = createStats();
-    const over = runDispatcher({ id: "d1", tickMs: 100, ttlMs: 60_000 }, controller.signal, {
-      logger: pino({ level: "silent" }),
-      client: world.clients,
-      connectAgent: world.connectAgent,
-      checkPort: async () => "silent",
-      stats,
-    });
-    over.catch(() => {});
-    const stop = () => {
-      controller.abort();
-      return over;
-    };
-    running.push({ stop: () => stop().catch(() => {}) });
-    return { stats, stop };
-  }
-  const allSettled = (world: DispatcherWorld) =>
-    expect
-      .poll(
-        () =>
-          [...world.conferences.values()].filter(({ state }) => state === "due" || state === "claimed")
-            .length,
-        SOON,
-      )
-      .toBe(0);
+  const start = runDispatchers();
 
   describe("with conferences that are moved", () => {
     it("places those that were lost first, the running ones before all, and drains after the rest", async () => {
