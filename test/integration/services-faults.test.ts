@@ -4,10 +4,10 @@ import { STALE_HEADER } from "../../common/rpc/revision-header.ts";
 import { TaskRelease_Cause } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { StoreError } from "../../server/store/store.ts";
-import { openControlPlane, passUntil } from "../support/control-plane.ts";
+import { passUntil } from "../support/control-plane.ts";
 import { eventually } from "../support/eventually.ts";
 import { answerOf } from "../support/failures.ts";
-import { createFaultyStore, type FaultyStore } from "../support/faulty-store.ts";
+import { openFaulty } from "../support/faulty-control-plane.ts";
 import {
   conference,
   dispatchOf,
@@ -16,19 +16,6 @@ import {
   registerServer,
   scheduleMany,
 } from "../support/scheduling.ts";
-
-/** A control plane with faults between it and its store. */
-async function openFaulty() {
-  let faulty: FaultyStore | undefined;
-  const plane = await openControlPlane({
-    wrap(store) {
-      faulty = createFaultyStore(store);
-      return faulty.store;
-    },
-  });
-  if (!faulty) throw new Error("the store was not opened");
-  return { plane, faulty };
-}
 
 const unavailable = { code: Code.Unavailable, reason: ErrorReason.STORE_UNAVAILABLE };
 

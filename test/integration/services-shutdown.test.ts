@@ -10,7 +10,7 @@ import { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
 import { listenHttp } from "../../server/rpc/http-listener.ts";
 import { type Clients, openControlPlane, within } from "../support/control-plane.ts";
 import { answerOf } from "../support/failures.ts";
-import { createFaultyStore, type FaultyStore } from "../support/faulty-store.ts";
+import { openFaulty } from "../support/faulty-control-plane.ts";
 import { conference, fetchAll, registerDispatcher } from "../support/scheduling.ts";
 
 interface Port extends AsyncDisposable {
@@ -77,14 +77,8 @@ describe.each(Object.entries(PORTS))("the %s port", (_, open) => {
   });
 
   it("lets a write under way finish, and takes nothing new", async () => {
-    let faulty: FaultyStore | undefined;
-    await using plane = await openControlPlane({
-      wrap(store) {
-        faulty = createFaultyStore(store);
-        return faulty.store;
-      },
-    });
-    if (!faulty) throw new Error("the store was not opened");
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
     await using port = await open(plane.replica.services);
     const entered = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();
@@ -103,14 +97,8 @@ describe.each(Object.entries(PORTS))("the %s port", (_, open) => {
   });
 
   it("answers DEADLINE_EXCEEDED when the store takes longer than the caller allows", async () => {
-    let faulty: FaultyStore | undefined;
-    await using plane = await openControlPlane({
-      wrap(store) {
-        faulty = createFaultyStore(store);
-        return faulty.store;
-      },
-    });
-    if (!faulty) throw new Error("the store was not opened");
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
     await using port = await open(plane.replica.services);
     const release = Promise.withResolvers<void>();
     faulty.afterTxn = () => release.promise;
