@@ -14,7 +14,10 @@ export interface Observers {
    * @returns since when a majority has said so, each of it at this time or later; undefined when there is none
    */
   lost(observer: string, atMs: number): number | undefined;
-  /** The control plane confirmed the server at this time: who has not been heard for `memoryMs` before is forgotten. */
+  /**
+   * The control plane confirmed the server at this time: who has not been heard for `memoryMs` before is forgotten, and
+   * nobody has lost the control plane until it says so again.
+   */
   confirmed(atMs: number, memoryMs: number): void;
   /** Whether one of them has not been heard for so long; only the control plane can tell what that means. */
   anySilent(nowMs: number, silentMs: number): boolean;
@@ -52,8 +55,10 @@ export function createObservers(): Observers {
       return saidMs.sort((a, b) => b - a)[Math.floor(observers.size / 2)];
     },
     confirmed(atMs, memoryMs) {
-      for (const [observer, { heardMs }] of observers)
-        if (heardMs < atMs - memoryMs) observers.delete(observer);
+      for (const [observer, known] of observers) {
+        if (known.heardMs < atMs - memoryMs) observers.delete(observer);
+        known.lostMs = undefined;
+      }
     },
     anySilent: (nowMs, silentMs) => [...observers.values()].some(({ heardMs }) => heardMs < nowMs - silentMs),
     clear: () => observers.clear(),
