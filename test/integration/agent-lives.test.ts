@@ -10,9 +10,10 @@ import type { AgentOptions } from "../../client/agent/agent-options.ts";
 import { runRoomServer } from "../../client/agent/room-server/room-server.ts";
 import { runDispatcher } from "../../client/dispatcher/dispatcher.ts";
 import { type ConvokeClient, createAgentClient, createConvokeClient } from "../../client/transport/client.ts";
-import { compileDetection, isolationMs } from "../../common/detection.ts";
+import { compileDetection, type DetectionSettings, isolationMs } from "../../common/detection.ts";
 import { timestampFromMs } from "../../common/time.ts";
 import { Conference_State } from "../../proto/gen/convoke/v1/conference_pb.js";
+import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import { Server_Health_Cause, Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
 import { runServe } from "../../server/serve.ts";
 
@@ -147,6 +148,26 @@ async function hostedBy(agentAddress: string) {
   return conferences.map(({ conferenceId }) => conferenceId);
 }
 
+/** An agent whose control plane and dispatcher can be stopped, with a conference that somebody is in. */
+async function hostingOne(detection: DetectionSettings, options: Partial<AgentOptions> = {}) {
+  const plane = await serve("127.0.0.1:0", detection);
+  const client = connect(plane.value);
+  const agent = await serveAgent(plane.value, options);
+  const dispatcher = await dispatch(plane.value);
+  await schedule(client, ["a"]);
+  const before = (await placed(client, ["a"])).get("a");
+  const ann = await enter(before?.address ?? "");
+  return { plane, client, agent, dispatcher, before, ann };
+}
+
+/** Waits until a conference is placed anew, and gives its row. */
+async function placedAnew(client: ConvokeClient, before: Dispatch | undefined) {
+  const row = async () => (await table(client)).get(before?.conferenceId ?? "");
+  const moved = async () => ((await row())?.epoch ?? 0n) > (before?.epoch ?? 0n);
+  await expect.poll(moved, PATIENCE).toBe(true);
+  return await row();
+}
+
 const serverOf = async (client: ConvokeClient, serverId = "s1") =>
   (await client.servers.getServer({ serverId })).server;
 
@@ -195,9 +216,7 @@ describe("an agent beside a room server", () => {
     const before = (await placed(client, ["a"])).get("a");
     await rooms.stop();
     await serveRooms(rooms.value);
-    const moved = async () => ((await table(client)).get("a")?.epoch ?? 0n) > (before?.epoch ?? 0n);
-    await expect.poll(moved, PATIENCE).toBe(true);
-    const now = (await table(client)).get("a");
+    const now = await placedAnew(client, before);
     expect(now?.incarnation).toBeGreaterThan(before?.incarnation ?? 0n);
     await enter(now?.address ?? "");
   });
@@ -207,13 +226,7 @@ describe("an agent that hears nobody", () => {
   const detection = compileDetection({ probeTimeoutMs: 200, probeRetryMs: 10, timeouts: 1, settleMs: 0 });
 
   test("ends its conferences in time, and they are placed anew when the control plane is back (I2, I3)", async () => {
-    const plane = await serve("127.0.0.1:0", detection);
-    const client = connect(plane.value);
-    await serveAgent(plane.value);
-    const dispatcher = await dispatch(plane.value);
-    await schedule(client, ["a"]);
-    const before = (await placed(client, ["a"])).get("a");
-    const ann = await enter(before?.address ?? "");
+    const { plane, client, dispatcher, before, ann } = await hostingOne(detection);
     await dispatcher.stop();
     const cutMs = performance.now();
     await plane.stop();
@@ -223,20 +236,14 @@ describe("an agent that hears nobody", () => {
 
     await serve(plane.value, detection);
     await dispatch(plane.value);
-    const moved = async () => ((await table(client)).get("a")?.epoch ?? 0n) > (before?.epoch ?? 0n);
-    await expect.poll(moved, PATIENCE).toBe(true);
-    expect((await table(client)).get("a")?.incarnation).toBeGreaterThan(before?.incarnation ?? 0n);
-    await enter((await table(client)).get("a")?.address ?? "");
+    const now = await placedAnew(client, before);
+    expect(now?.incarnation).toBeGreaterThan(before?.incarnation ?? 0n);
+    await enter(now?.address ?? "");
   });
 
   test("goes on under `keep`", async () => {
-    const plane = await serve("127.0.0.1:0", detection);
-    const client = connect(plane.value);
-    const agent = await serveAgent(plane.value, { isolation: "keep" });
-    const dispatcher = await dispatch(plane.value);
-    await schedule(client, ["a"]);
-    const before = (await placed(client, ["a"])).get("a");
-    const [ann, bob] = [await enter(before?.address ?? ""), await enter(before?.address ?? "")];
+    const { plane, agent, dispatcher, before, ann } = await hostingOne(detection, { isolation: "keep" });
+    const bob = await enter(before?.address ?? "");
     await dispatcher.stop();
     await plane.stop();
     await new Promise((resolve) => setTimeout(resolve, 2 * isolationMs(detection)));
@@ -246,13 +253,7 @@ describe("an agent that hears nobody", () => {
   });
 
   test("asks the control plane when no dispatcher is there to probe it, and goes on", async () => {
-    const plane = await serve("127.0.0.1:0", detection);
-    const client = connect(plane.value);
-    await serveAgent(plane.value);
-    const dispatcher = await dispatch(plane.value);
-    await schedule(client, ["a"]);
-    const before = (await placed(client, ["a"])).get("a");
-    const ann = await enter(before?.address ?? "");
+    const { client, dispatcher, before, ann } = await hostingOne(detection);
     await dispatcher.stop();
     await new Promise((resolve) => setTimeout(resolve, 2 * isolationMs(detection)));
     expect(ann.closeCode()).toBeUndefined();
