@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { describeEvent, drain, eventsOf, get, pairs, put, text, watchTo, within } from "./harness.ts";
+import { within } from "../support/deadline.ts";
+import { describeEvent, drain, eventsOf, get, pairs, put, text, watchTo } from "./harness.ts";
 import type { Subject } from "./store-suite.ts";
 
 export function describeCompaction(subject: Subject): void {

@@ -1,4 +1,5 @@
 import type { KeyValue, Store, StoreEvent, TxnResult, WatchBatch } from "../../server/store/store.ts";
+import { within } from "../support/deadline.ts";
 
 /** What an engine provides to be put through the suite. */
 export interface StoreHarness {
@@ -9,9 +10,6 @@ export interface StoreHarness {
   /** Closes what is open and deletes the data. */
   dispose(): Promise<void>;
 }
-
-/** Long enough for a machine that stalls; only a failing test waits for it. */
-const DEADLINE_MS = 30_000;
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
@@ -38,26 +36,6 @@ export async function get(store: Store, key: string, revision?: bigint): Promise
 }
 
 export const currentRevision = async (store: Store) => (await store.range({ key: "none" })).revision;
-
-/** Waits until the condition holds, asking again and again. */
-export async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + DEADLINE_MS;
-  while (!(await condition())) {
-    if (performance.now() > deadlineMs) throw new Error(`still not so: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-/** Fails instead of hanging. */
-export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
-  const deadline = Promise.withResolvers<never>();
-  const timer = setTimeout(() => deadline.reject(new Error(`not in time: ${what}`)), DEADLINE_MS);
-  try {
-    return await Promise.race([promise, deadline.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 /** Takes batches until everything up to a revision has been yielded. */
 export async function watchTo(

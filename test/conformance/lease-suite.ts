@@ -1,14 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  currentRevision,
-  describeEvent,
-  eventsOf,
-  eventually,
-  get,
-  put,
-  remove,
-  watchTo,
-} from "./harness.ts";
+import { until } from "../support/deadline.ts";
+import { currentRevision, describeEvent, eventsOf, get, put, remove, watchTo } from "./harness.ts";
 import type { Subject } from "./store-suite.ts";
 
 export function describeLeases(subject: Subject): void {
@@ -86,7 +78,7 @@ export function describeLeases(subject: Subject): void {
       await put(store, "a", "1", leaseId);
       const { revision } = await put(store, "b", "1", leaseId);
       await harness.passTime(ttlMs);
-      await eventually("the key is gone", isGone("a"));
+      await until("the key is gone", isGone("a"));
       expect(await currentRevision(store)).toBe(revision + 1n);
       const events = eventsOf(await watchTo(store, "", revision + 1n, revision + 1n));
       expect(events.map((event) => `${event.type} ${event.kv.key}`).sort()).toEqual(["delete a", "delete b"]);
@@ -105,10 +97,10 @@ export function describeLeases(subject: Subject): void {
         await harness.passTime(renewed.ttlMs / 2);
         expect(await store.leaseKeepalive(renewed.leaseId)).toEqual(renewed);
       }
-      await eventually("the other is gone", isGone("left"));
+      await until("the other is gone", isGone("left"));
       expect(await get(store, "renewed")).toMatchObject({ version: 1n });
       await harness.passTime(renewed.ttlMs);
-      await eventually("it is gone, too", isGone("renewed"));
+      await until("it is gone, too", isGone("renewed"));
     });
 
     it("does not end a lease early", async () => {
@@ -131,7 +123,7 @@ export function describeLeases(subject: Subject): void {
       const fresh = await store.leaseGrant(2_000);
       expect([leaseId, revoked.leaseId]).not.toContain(fresh.leaseId);
       await subject.harness.passTime(ttlMs);
-      await eventually("the key is gone", isGone("a"));
+      await until("the key is gone", isGone("a"));
     });
   });
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { StoreError } from "../../server/store/store.ts";
+import { within } from "../support/deadline.ts";
 import {
   bytes,
   currentRevision,
@@ -12,7 +13,6 @@ import {
   remove,
   text,
   watchTo,
-  within,
 } from "./harness.ts";
 import type { Subject } from "./store-suite.ts";
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { StoreEvent } from "../../server/store/store.ts";
+import { within } from "../support/deadline.ts";
 import {
   bytes,
   currentRevision,
@@ -10,7 +11,6 @@ import {
   remove,
   text,
   watchTo,
-  within,
 } from "./harness.ts";
 import type { Subject } from "./store-suite.ts";
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type Clock, systemClock } from "../../common/clock.ts";
-import { eventually, get, put, within } from "../conformance/harness.ts";
+import { get, put } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 import { startEtcd } from "../support/etcd.ts";
 import { dispatcherPut, follow, keys, openEtcd, write } from "./world.ts";
 
@@ -24,7 +25,7 @@ describe("a wall clock that jumps", () => {
     const { view, feed } = follower;
     let jumps = 0;
     // The lease that nobody renews is the measure of time, and its end the proof that enough has passed.
-    await eventually("the other lease ends", async () => {
+    await until("the other lease ends", async () => {
       offsetMs = JUMPS_MS[jumps++ % JUMPS_MS.length] ?? 0;
       expect(await store.leaseKeepalive(kept.leaseId)).toEqual(kept);
       const { revision } = await put(store, keys.reservation("a"), String(jumps));

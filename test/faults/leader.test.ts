@@ -2,17 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { writeBatch } from "../../server/store/conditional-writes.ts";
 import { type Store, StoreError, type StoreEvent } from "../../server/store/store.ts";
 import type { Feed } from "../../server/view/feed.ts";
-import {
-  bytes,
-  describeEvent,
-  eventsOf,
-  eventually,
-  get,
-  put,
-  text,
-  watchTo,
-  within,
-} from "../conformance/harness.ts";
+import { bytes, describeEvent, eventsOf, get, put, text, watchTo } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 import { type EtcdCluster, type EtcdMember, startEtcd } from "../support/etcd.ts";
 import { startFaultProxy } from "../support/fault-proxy.ts";
 import { describeStore, describeView, follow, openEtcd } from "./world.ts";
@@ -98,7 +89,7 @@ describe("a cluster whose leader fails while writes go on", () => {
     const others = proxies.filter((_, index) => etcd.members[index] !== member);
     for (const proxy of others) proxy.refuse(true);
     const opened = stack.use(openEtcd(proxies.map(({ address }) => address)));
-    await eventually("a connection", () =>
+    await until("a connection", () =>
       put(opened.store, "warm", "up").then(
         () => true,
         () => false,
@@ -141,16 +132,16 @@ describe("a cluster whose leader fails while writes go on", () => {
             calls.filter(({ outcome, startMs }) => typeof outcome === "bigint" && startMs >= sinceMs).length >
             20,
         );
-      await eventually("writes", () => allWriteSince(0));
+      await until("writes", () => allWriteSince(0));
 
       const faultMs = performance.now();
       if (how === "killed") await leader.kill();
       else leader.pause();
-      await eventually("writes after the fault", () => allWriteSince(faultMs));
+      await until("writes after the fault", () => allWriteSince(faultMs));
       const backMs = performance.now();
       if (how === "killed") await leader.start();
       else leader.resume();
-      await eventually("writes after the return", () => allWriteSince(backMs));
+      await until("writes after the return", () => allWriteSince(backMs));
       stop.abort();
       await within("the last writes", Promise.all(writers));
       for (const [index, { calls }] of clients.entries()) {
@@ -178,7 +169,7 @@ describe("a cluster whose leader fails while writes go on", () => {
         }
       }
       console.log(`${how}: ${JSON.stringify(outcomes)}, ${history.length} events at each of two watches`);
-      await eventually("the views are fresh", async () => clients.every(({ feed }) => feed.fresh));
+      await until("the views are fresh", async () => clients.every(({ feed }) => feed.fresh));
       for (const { view } of clients) expect(describeView(view)).toEqual(await describeStore(direct.store));
       watching.abort();
     },

@@ -1,7 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { writeBatch } from "../../server/store/conditional-writes.ts";
-import { bytes, currentRevision, eventually, get } from "../conformance/harness.ts";
+import { bytes, currentRevision, get } from "../conformance/harness.ts";
+import { until } from "../support/deadline.ts";
 import { startEtcd } from "../support/etcd.ts";
 import { dispatcherPut, follow, keys, openEtcd, write } from "./world.ts";
 
@@ -42,13 +43,13 @@ describe("a lease that is lost while its holder's event loop is blocked", () => 
     await expect(write(store, dispatcherPut("d1", leaseId))).rejects.toMatchObject({
       code: "lease_not_found",
     });
-    await eventually("the view knows", async () => !follower.view.dispatchers.has("d1"));
-    await eventually("the view is fresh", async () => follower.feed.fresh);
+    await until("the view knows", async () => !follower.view.dispatchers.has("d1"));
+    await until("the view is fresh", async () => follower.feed.fresh);
 
     // The same dispatcher comes back with another epoch.
     const again = await store.leaseGrant(60_000);
     await write(store, dispatcherPut("d1", again.leaseId));
-    await eventually("the new epoch", async () => (follower.view.dispatchers.get("d1")?.epoch ?? 0n) > epoch);
+    await until("the new epoch", async () => (follower.view.dispatchers.get("d1")?.epoch ?? 0n) > epoch);
     expect(follower.view.revision).toBe(await currentRevision(store));
   });
 });

@@ -2,7 +2,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, it } from "vitest";
 import { fromStoreError } from "../../server/services/store-status.ts";
 import { StoreError } from "../../server/store/store.ts";
-import { currentRevision, get, put, remove, text, within } from "../conformance/harness.ts";
+import { currentRevision, get, put, remove, text } from "../conformance/harness.ts";
+import { within } from "../support/deadline.ts";
 import { startEtcd } from "../support/etcd.ts";
 import { conferencePut, describeStore, describeView, follow, openEtcd, serverPut, write } from "./world.ts";
 

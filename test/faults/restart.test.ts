@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { currentRevision, eventually, get, put, text, within } from "../conformance/harness.ts";
+import { currentRevision, get, put, text } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 import { startEtcd } from "../support/etcd.ts";
 import { conferencePut, describeStore, describeView, follow, openEtcd, serverPut, write } from "./world.ts";
 
@@ -33,11 +34,11 @@ describe("etcd that is killed and started again on its data", () => {
         );
       }
     })();
-    await eventually("writes", async () => acknowledged.length > 50);
+    await until("writes", async () => acknowledged.length > 50);
     const before = describeView(view);
     const killedMs = performance.now();
     await member.kill();
-    await eventually("the view is stale", async () => !feed.fresh);
+    await until("the view is stale", async () => !feed.fresh);
     console.log(`view marked stale ${elapsed(killedMs)} after the kill`);
     // Reads go on from the last view, and the store says at once that it is not there.
     expect(describeView(view)).toEqual(before);
@@ -52,11 +53,11 @@ describe("etcd that is killed and started again on its data", () => {
     const count = acknowledged.length;
     await member.start();
     const upMs = performance.now();
-    await eventually("the view is fresh", async () => feed.fresh);
+    await until("the view is fresh", async () => feed.fresh);
     console.log(
       `fresh ${elapsed(upMs)} after etcd answered, which took it ${Math.round(upMs - startedMs)} ms`,
     );
-    await eventually("writes again", async () => acknowledged.length > count + 20);
+    await until("writes again", async () => acknowledged.length > count + 20);
     writing.abort();
     await within("the last write", writer);
 

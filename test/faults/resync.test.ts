@@ -4,7 +4,8 @@ import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
 import type { Change } from "../../server/view/change-log.ts";
 import type { DispatchChange } from "../../server/view/dispatch-change.ts";
 import type { View } from "../../server/view/view.ts";
-import { eventually, remove, within } from "../conformance/harness.ts";
+import { remove } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 import { type EtcdCluster, startEtcd } from "../support/etcd.ts";
 import { startFaultProxy } from "../support/fault-proxy.ts";
 import {
@@ -105,7 +106,7 @@ describe("compaction under a view that is cut off", () => {
     const controller = new AbortController();
     await within("the view", feed.reached(last.revision, controller.signal));
     expect(describeView(view)).toEqual(await describeStore(store));
-    await eventually("its watchers know", async () => (client.changes.at(-1)?.revision ?? 0n) > seenBefore);
+    await until("its watchers know", async () => (client.changes.at(-1)?.revision ?? 0n) > seenBefore);
     expect(sorted(client.table)).toEqual(sorted(rowsOf(view)));
     expect(sorted(client.table)).toEqual([
       ["comes", "c 22"],
@@ -118,7 +119,7 @@ describe("compaction under a view that is cut off", () => {
 
     const next = await write(store, conferencePut("after the compaction", on("a", 1n, 31n)));
     await within("what follows", feed.reached(next.revision, controller.signal));
-    await eventually("its watchers follow on", async () => client.table.has("after the compaction"));
+    await until("its watchers follow on", async () => client.table.has("after the compaction"));
     expect(feed.fresh).toBe(true);
     controller.abort();
   });

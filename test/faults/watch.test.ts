@@ -1,6 +1,7 @@
 import { Etcd3 } from "etcd3";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { eventually, put, watchTo, within } from "../conformance/harness.ts";
+import { put, watchTo } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 import { type EtcdCluster, startEtcd } from "../support/etcd.ts";
 import { startFaultProxy } from "../support/fault-proxy.ts";
 import { seededRandom } from "../support/seeded-random.ts";
@@ -64,9 +65,9 @@ describe("a watch whose connection is cut while it catches up", () => {
       else seen.add(revision);
     });
     await using direct = openEtcd(etcd.endpoints);
-    await eventually("it has been cut", async () => proxy.counts.cut > 0);
-    await eventually("it has connected again", async () => proxy.counts.accepted > 1);
-    await eventually("it comes to the newest event", async () => {
+    await until("it has been cut", async () => proxy.counts.cut > 0);
+    await until("it has connected again", async () => proxy.counts.accepted > 1);
+    await until("it comes to the newest event", async () => {
       // Again and again, since it may not watch yet.
       if (!marked) await put(direct.store, "cut/marker", "");
       return marked;

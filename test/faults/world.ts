@@ -13,7 +13,7 @@ import { createKeys } from "../../server/store/keys.ts";
 import type { Operation, Store, TxnResult } from "../../server/store/store.ts";
 import { createFeed, type Feed } from "../../server/view/feed.ts";
 import { View } from "../../server/view/view.ts";
-import { eventually, within } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 
 export const keys = createKeys();
 
@@ -48,7 +48,7 @@ export async function follow(store: Store, clock: Clock = systemClock): Promise<
   const controller = new AbortController();
   const running = feed.run(controller.signal);
   await within("the first view", feed.ready(controller.signal));
-  await eventually("the view is fresh", async () => feed.fresh);
+  await until("the view is fresh", async () => feed.fresh);
   return {
     view,
     feed,

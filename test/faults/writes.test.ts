@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type ConditionalWrite, writeBatch } from "../../server/store/conditional-writes.ts";
 import type { Store } from "../../server/store/store.ts";
-import { bytes, currentRevision, eventually, get, put, text, within } from "../conformance/harness.ts";
+import { bytes, currentRevision, get, put, text } from "../conformance/harness.ts";
+import { until, within } from "../support/deadline.ts";
 import { type EtcdCluster, startEtcd } from "../support/etcd.ts";
 import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.ts";
 import { openEtcd } from "./world.ts";
@@ -44,7 +45,7 @@ describe("a write whose reply does not arrive", () => {
     await using cut = openEtcd([proxy.address]);
     await put(cut.store, "warm", "up");
     const landed = () =>
-      eventually("it has landed", async () => (await get(direct.store, `c/${round}`)) !== undefined);
+      until("it has landed", async () => (await get(direct.store, `c/${round}`)) !== undefined);
     const dropped = proxy.dropReplyTo(marker, landed);
     const before = await currentRevision(direct.store);
     const result = await within("the write", writeBatch(cut.store, [], writes));
@@ -64,8 +65,7 @@ describe("a write whose reply does not arrive", () => {
     await using cut = openEtcd([proxy.address]);
     await put(cut.store, "warm", "up");
     const key = `plain/${round}`;
-    const landed = () =>
-      eventually("it has landed", async () => (await get(direct.store, key)) !== undefined);
+    const landed = () => until("it has landed", async () => (await get(direct.store, key)) !== undefined);
     const dropped = proxy.dropReplyTo(marker, landed);
     await expect(within("the write", put(cut.store, key, marker))).rejects.toMatchObject({
       code: "unknown_outcome",
@@ -101,7 +101,7 @@ describe("a write whose reply does not arrive", () => {
     const revision = await currentRevision(direct.store);
     used.resume();
     // The store has left these connections, so etcd ends them when it has read what was held.
-    await eventually("what was held has arrived", async () => used.open === 0);
+    await until("what was held has arrived", async () => used.open === 0);
     expect(text(await get(direct.store, `a/${round}`))).toBe("newer");
     expect(await currentRevision(direct.store)).toBe(revision);
   });

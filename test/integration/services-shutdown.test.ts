@@ -8,7 +8,8 @@ import { DispatcherService } from "../../proto/gen/convoke/v1/dispatcher_service
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
 import { listenHttp } from "../../server/rpc/http-listener.ts";
-import { type Clients, openControlPlane, within } from "../support/control-plane.ts";
+import { type Clients, openControlPlane } from "../support/control-plane.ts";
+import { within } from "../support/deadline.ts";
 import { answerOf } from "../support/failures.ts";
 import { openFaulty } from "../support/faulty-control-plane.ts";
 import { conference, fetchAll, registerDispatcher } from "../support/scheduling.ts";

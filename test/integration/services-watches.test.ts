@@ -8,13 +8,8 @@ import {
 import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { EventType } from "../../proto/gen/convoke/v1/watch_pb.js";
-import {
-  type Clients,
-  type ControlPlane,
-  openControlPlane,
-  passUntil,
-  within,
-} from "../support/control-plane.ts";
+import { type Clients, type ControlPlane, openControlPlane, passUntil } from "../support/control-plane.ts";
+import { within } from "../support/deadline.ts";
 import { answerOf } from "../support/failures.ts";
 import {
   conference,

@@ -14,6 +14,7 @@ import { createReplica, type Replica } from "../../server/replica.ts";
 import type { Settings } from "../../server/settings.ts";
 import { createEmbeddedStore } from "../../server/store/embedded/index.ts";
 import type { Store } from "../../server/store/store.ts";
+import { DEADLINE_MS, within } from "./deadline.ts";
 import { createFakeClock, type FakeClock } from "./fake-clock.ts";
 
 /** The typed clients of the control plane's three services. */
@@ -47,9 +48,6 @@ export interface ControlPlaneOptions<C extends Clock = FakeClock> {
   /** Puts faults between the replica and the store. */
   readonly wrap?: (store: Store) => Store;
 }
-
-/** A deadline against hanging, not a measure of speed. */
-const DEADLINE_MS = 30_000;
 
 interface Life {
   readonly store: Store;
@@ -174,17 +172,6 @@ async function startReplica({
 
 function isFakeClock(clock: Clock): clock is FakeClock {
   return "pending" in clock;
-}
-
-/** Fails instead of hanging. */
-export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`not in time: ${what}`)), DEADLINE_MS);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Lets the fake clock go on until the promise settles; the store's writes take real time meanwhile. */

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { describe, expect, it } from "vitest";
-import { eventually, within } from "../conformance/harness.ts";
+import { until, within } from "./deadline.ts";
 import { startFaultProxy } from "./fault-proxy.ts";
 
 /** A server that answers each piece with the same piece and counts what it was sent. */
@@ -58,8 +58,6 @@ function dial(address: string) {
     [Symbol.dispose]: () => void socket.destroy(),
   };
 }
-
-const until = (what: string, condition: () => boolean) => eventually(what, async () => condition());
 
 describe("fault proxy", () => {
   it("passes bytes and ends both ways, and counts them", async () => {

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../../common/clock.ts";
-import { eventually, within } from "../../../test/conformance/harness.ts";
+import { until, within } from "../../../test/support/deadline.ts";
 import { type EtcdCluster, startEtcd } from "../../../test/support/etcd.ts";
 import { startFaultProxy } from "../../../test/support/fault-proxy.ts";
 import type { WatchBatch } from "../store.ts";
@@ -94,7 +94,7 @@ describe("watch", () => {
     const { value: batch } = await within("the first batch", watch.next());
     expect(batch?.events.length).toBeGreaterThan(0);
     let passed = -1;
-    await eventually("no more is sent", async () => {
+    await until("no more is sent", async () => {
       const before = passed;
       passed = proxy.counts.toClient;
       await new Promise((resolve) => setTimeout(resolve, 200));
@@ -138,7 +138,7 @@ describe("watch", () => {
       if (how === "is cut off") {
         proxy.refuse(true);
         proxy.cut();
-        await eventually("it tries again", async () => proxy.counts.refused > 0);
+        await until("it tries again", async () => proxy.counts.refused > 0);
       }
       await within("closing", connection.close());
       expect(await within("the end", ending)).toMatchObject({ done: true });
@@ -227,7 +227,7 @@ describe("watch, with etcd set up otherwise", () => {
     await within("the first batch", first);
     await etcd.members[0]?.kill();
     await etcd.members[0]?.start();
-    await eventually("a write", () =>
+    await until("a write", () =>
       etcd.ctl("--user=root:secret", "put", "a", "1").then(
         () => true,
         () => false,
