@@ -18,7 +18,7 @@ export type IsolationPolicy = (typeof ISOLATION_POLICIES)[number];
  * | ------- | -------------------------------------------------------- | ------- | ---------------------------------------- |
  * | any     | nothing is hosted                                        | heard   | the time begins with the next conference |
  * | heard   | `heard`: an observer or the control plane holds it valid | heard   | the time begins anew                     |
- * | heard   | most observers did when they lost the control plane      | heard   | anew, from when the last of a majority said so |
+ * | heard   | most observers did when they lost the control plane      | heard   | from when so many had said it, anew      |
  * | heard   | a third of the time passes, or an observer falls silent  | heard   | `ask`, again and again                   |
  * | heard   | `doubt`: a keepalive holds it void                       | doubted | `ask`; `DOUBT_MS` begin                  |
  * | doubted | `confirmed` by an answer to a call sent since            | heard   |                                          |
