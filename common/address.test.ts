@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { formatAddress, parseAddress } from "./address.ts";
+import { formatAddress, isAnyHost, parseAddress } from "./address.ts";
 
 describe("an address", () => {
   it.each([
@@ -18,4 +18,9 @@ describe("an address", () => {
       expect(() => parseAddress(text)).toThrow(TypeError);
     },
   );
+
+  it("of all interfaces is told from one that can be called", () => {
+    expect(["0.0.0.0", "::", "0:0:0:0:0:0:0:0"].map(isAnyHost)).toEqual([true, true, true]);
+    expect(["127.0.0.1", "::1", "10.0.0.0", "host"].map(isAnyHost)).toEqual([false, false, false, false]);
+  });
 });

@@ -22,3 +22,8 @@ export function parseAddress(text: string): Address {
 export function formatAddress(host: string, port: number): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
+
+/** Whether a host stands for all interfaces: one can listen there, and nobody can call it. */
+export function isAnyHost(host: string): boolean {
+  return host === "0.0.0.0" || /^[0:]+$/.test(host);
+}

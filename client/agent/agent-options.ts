@@ -1,5 +1,5 @@
 import { ConnectError } from "@connectrpc/connect";
-import { formatAddress, parseAddress } from "../../common/address.ts";
+import { formatAddress, isAnyHost, parseAddress } from "../../common/address.ts";
 import { createValidator, isId } from "../../common/rpc/validator.ts";
 import { DEFAULT_ENDPOINT } from "../transport/client.ts";
 import { type Endpoints, parseEndpoints } from "../transport/endpoints.ts";
@@ -206,8 +206,4 @@ function checkLabels(labels: Readonly<Record<string, string>>) {
   } catch (err) {
     throw new TypeError(ConnectError.from(err).rawMessage, { cause: err });
   }
-}
-
-function isAnyHost(host: string): boolean {
-  return host === "0.0.0.0" || /^[0:]+$/.test(host);
 }

@@ -1,4 +1,4 @@
-import { parseAddress } from "../../../common/address.ts";
+import { isAnyHost, parseAddress } from "../../../common/address.ts";
 import { type Clock, systemClock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logging.ts";
 import { createLoopbackDriver, type LoopbackDriver } from "../drivers/loopback.ts";
@@ -24,8 +24,8 @@ export interface RoomServerDependencies {
   readonly onListening?: (addresses: { readonly control: string; readonly rooms: string }) => void;
 }
 
-export const DEFAULT_ROOMS_LISTEN = "127.0.0.1:7610";
-export const DEFAULT_CONTROL_LISTEN = "127.0.0.1:7600";
+const DEFAULT_ROOMS_LISTEN = "127.0.0.1:7610";
+const DEFAULT_CONTROL_LISTEN = "127.0.0.1:7600";
 
 /**
  * @returns the options with every default filled in
@@ -83,8 +83,4 @@ export async function runRoomServer(
   onListening?.(addresses);
   await book.run(signal);
   logger.info({ rooms: book.roomCount }, "room server stopping");
-}
-
-function isAnyHost(host: string): boolean {
-  return host === "0.0.0.0" || /^[0:]+$/.test(host);
 }
