@@ -14,15 +14,8 @@ import { counts, createObservers } from "../health/votes.ts";
 import type { ConditionalWrite } from "../store/conditional-writes.ts";
 import { StoreError } from "../store/store.ts";
 import type { DispatcherEntry } from "../view/view.ts";
-import {
-  catchUp,
-  contention,
-  type OperationContext,
-  requireFresh,
-  storeUnavailable,
-  writerOf,
-} from "./context.ts";
-import { requireEpoch } from "./registrations.ts";
+import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
+import { leaseUnknown, requireEpoch } from "./registrations.ts";
 
 export interface Report {
   readonly dispatcherId: string;
@@ -99,14 +92,7 @@ async function writeFenced(
       if (result.fenced) return;
     } catch (err) {
       if (!(err instanceof StoreError) || err.code !== "lease_not_found") throw err;
-      // The lease has ended, which the view may have yet to see; or a member of etcd does not know the newest leases yet.
-      const { revision } = await store.range({ key }, signal);
-      await catchUp(context, revision, signal);
-      await requireEpoch(context, dispatcherId, epoch, signal);
-      throw storeUnavailable("the store does not know the registration's lease yet; report again", {
-        cause: err,
-        effect: "none",
-      });
+      throw await leaseUnknown(context, { dispatcherId, epoch, again: "report again", cause: err }, signal);
     }
     from += batch.length;
   }

@@ -1,5 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { Code } from "@connectrpc/connect";
+import { Code, type ConnectError } from "@connectrpc/connect";
 import { statusError } from "../../common/rpc/status.ts";
 import { durationFromMs, timestampFromMs } from "../../common/time.ts";
 import { DispatcherRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.js";
@@ -99,17 +99,37 @@ export async function heartbeat(
     return { expireTime: timestampFromMs(Math.round(sentMs + ttlMs)) };
   } catch (err) {
     if (!(err instanceof StoreError) || err.code !== "lease_not_found") throw err;
-    // It has ended or was replaced, which the view may have yet to see.
-    const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
-    await catchUp(context, revision, signal);
-    await requireEpoch(context, dispatcherId, epoch, signal);
-    // A lease ends together with its keys, so a registration that stands has a lease. A member of etcd that became leader
-    // before it had applied all it holds does not know the newest leases yet.
-    throw storeUnavailable("the store does not know the registration's lease yet; send the heartbeat again", {
-      cause: err,
-      effect: "none",
-    });
+    throw await leaseUnknown(
+      context,
+      { dispatcherId, epoch, again: "send the heartbeat again", cause: err },
+      signal,
+    );
   }
+}
+
+/**
+ * What to answer a dispatcher whose lease the store does not know. It has ended or was replaced, which the view may have
+ * yet to see. Else a lease ends together with its keys, so a registration that stands has a lease: a member of etcd that
+ * became leader before it had applied all it holds does not know the newest leases yet.
+ * @throws {ConnectError} FAILED_PRECONDITION: EPOCH_EXPIRED or DISPATCHER_REPLACED
+ */
+export async function leaseUnknown(
+  context: OperationContext,
+  call: {
+    readonly dispatcherId: string;
+    readonly epoch: bigint;
+    /** What the dispatcher is to do, e.g. `report again`. */
+    readonly again: string;
+    readonly cause: StoreError;
+  },
+  signal: AbortSignal,
+): Promise<ConnectError> {
+  const { dispatcherId, epoch, again, cause } = call;
+  const { revision } = await context.store.range({ key: context.keys.dispatcher(dispatcherId) }, signal);
+  await catchUp(context, revision, signal);
+  await requireEpoch(context, dispatcherId, epoch, signal);
+  const message = `the store does not know the registration's lease yet; ${again}`;
+  return storeUnavailable(message, { cause, effect: "none" });
 }
 
 /** Ends an epoch; another epoch of the same dispatcher is left alone. */
