@@ -15,7 +15,7 @@ export async function readBrakeNote(client: ConvokeClient, signal: AbortSignal):
   }
 }
 
-export function brakeNote(brake: Brake): string | undefined {
+function brakeNote(brake: Brake): string | undefined {
   if (!brake.engaged) return undefined;
   const { failingServers, servers, allowedServers, heldServerIds } = brake;
   const held =

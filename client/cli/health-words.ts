@@ -1,5 +1,4 @@
 import { timestampMs } from "../../common/time.ts";
-import type { Dispatch_MoveReason } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import { Dispatch_MoveReason as MoveReason } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import {
   type Server,
@@ -16,7 +15,7 @@ export function causeWord(health: Server_Health | undefined): string {
 }
 
 /** Why a conference was moved, in one word: `server-down`; a dash when it was not. */
-export function moveWord(reason: Dispatch_MoveReason): string {
+export function moveWord(reason: MoveReason): string {
   return reason === MoveReason.UNSPECIFIED ? EMPTY_CELL : enumWord(MoveReason[reason], reason);
 }
 

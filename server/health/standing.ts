@@ -39,7 +39,8 @@ import type { Tally } from "./votes.ts";
  * | DOWN | UP | REGISTERED | a new incarnation registers after `hold_until` |
  *
  * Nothing is declared DOWN within `grace` since the replica began to follow the store, nor, unless an operator released it,
- * within that time after the brake let go; and nothing is declared at all while the replica does not follow the store. SUSPECT costs nobody a conference, so it waits for nothing.
+ * within that time after the brake let go; and nothing is declared at all while the replica does not follow the store.
+ * SUSPECT costs nobody a conference, so it waits for nothing.
  */
 export interface Standing {
   readonly state: Server_State;

@@ -4,18 +4,20 @@ import { BrakeRecordSchema } from "../../proto/gen/convoke/store/v1/records_pb.j
 import { type Brake, BrakeSchema } from "../../proto/gen/convoke/v1/detection_pb.js";
 import { assessBrake } from "../health/assess.ts";
 import type { BrakeCount } from "../health/brake.ts";
-import { createObservers, type Observers } from "../health/votes.ts";
+import { createObservers } from "../health/votes.ts";
 import { catchUp, contention, type OperationContext, requireFresh, writerOf } from "./context.ts";
 
 /** Others that write it at the same moment, each verdict of DOWN among them, are let pass this often. */
 const MAX_TRIES = 20;
 
 /** The brake by the view as it is. */
-export function readBrake(
-  { view, settings, clock }: Pick<OperationContext, "view" | "settings" | "clock">,
-  observers: Observers = createObservers(settings.detection),
-): Brake {
+export function readBrake({
+  view,
+  settings,
+  clock,
+}: Pick<OperationContext, "view" | "settings" | "clock">): Brake {
   const nowMs = clock.wallMs();
+  const observers = createObservers(settings.detection);
   const { count, heldServerIds } = assessBrake(view, observers, settings.detection, nowMs);
   const { releasedUntilMs } = view.brake;
   return create(BrakeSchema, {

@@ -31,7 +31,7 @@ const LONGEST_PAUSE_MS = 200;
 /** The fences of a verdict must fit into a transaction, however many observers there are. */
 const MAX_FENCED_VOTES = 20;
 
-export function createVerdicts(context: OperationContext, count: CountVerdict = () => {}): Verdicts {
+export function createVerdicts(context: OperationContext, count: CountVerdict): Verdicts {
   const { view, feed, clock, settings, store } = context;
   const observers = createObservers(settings.detection);
   let memory: Memory = new Map();

@@ -1,4 +1,3 @@
-import { highestRanked } from "../../common/rendezvous.ts";
 import { Observation_Verdict } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import type { Server } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { Clients, ControlPlane } from "./control-plane.ts";
@@ -43,22 +42,6 @@ export async function report(
     ...registration,
     observations: servers.map(({ serverId, incarnation }) => ({ serverId, incarnation, ...seen })),
   });
-}
-
-/** All observers of each server report the same of it. */
-export async function reportByAll(
-  clients: Clients,
-  registrations: readonly Registration[],
-  servers: readonly Pick<Server, "serverId" | "incarnation">[],
-  seen: Seen,
-) {
-  const ids = registrations.map(({ dispatcherId }) => dispatcherId);
-  for (const registration of registrations) {
-    const observed = servers.filter(({ serverId }) =>
-      highestRanked(serverId, ids, 3).includes(registration.dispatcherId),
-    );
-    if (observed.length > 0) await report(clients, registration, observed, seen);
-  }
 }
 
 /** Lets time pass in steps, and what is written at each step be done: what follows from it is then written, too. */

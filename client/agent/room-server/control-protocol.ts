@@ -21,7 +21,6 @@ export const CONTROL_PATHS = {
   /** The agent goes, to be back within the time of its fence: `Call` → nothing. */
   leave: "/v1/leave",
 } as const;
-export type ControlCall = keyof typeof CONTROL_PATHS;
 
 /** Whoever calls. */
 export interface Caller {
