@@ -32,7 +32,11 @@ export async function* serveWatch<E>(
     } else if (from > context.view.revision) {
       await requireKnown(context, from, signal);
     }
-    yield* log.follow(from, signal);
+    for await (const change of log.follow(from, signal)) {
+      // Progress says that nothing has changed, which a replica that has lost its store cannot know.
+      if (change.events.length === 0 && !context.feed.fresh) continue;
+      yield change;
+    }
     // It ends when the signal aborts, and the caller is to learn why.
     signal.throwIfAborted();
   } catch (err) {

@@ -53,6 +53,30 @@ describe("a control plane whose store is not well", () => {
     expect(stale).toBeNull();
   });
 
+  it("says nothing on a watch while it cannot know that nothing has changed", async () => {
+    const { plane, faulty } = await openFaulty();
+    await using _plane = plane;
+    const over = new AbortController();
+    let messages = 0;
+    const watching = (async () => {
+      for await (const _ of plane.conferences.watchDispatches({}, { signal: over.signal })) messages += 1;
+    })().catch(() => {});
+    await eventually(() => messages).toBe(1);
+    await plane.clock.advance(10_000);
+    await eventually(() => messages).toBe(2);
+    faulty.lose();
+    await eventually(() => plane.replica.fresh).toBe(false);
+    for (let turn = 0; turn < 4; turn++) {
+      await plane.clock.advance(10_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(messages).toBe(2);
+    faulty.restore();
+    await passUntil(plane.clock, eventually(() => messages).toBe(3), 1_000);
+    over.abort();
+    await watching;
+  });
+
   it("I5: tells nobody that an epoch is over because a member does not know its lease yet", async () => {
     const { plane, faulty } = await openFaulty();
     await using _plane = plane;
