@@ -10,7 +10,7 @@ import { createSimulatedProcess, EPOCH_MS } from "./simulated-process.ts";
 import type { World } from "./world.ts";
 
 /** How often what was read and watched is compared with the store, besides at the end. */
-const AUDITS = 3;
+const AUDITS = 1;
 
 /** Before the end, when nothing changes any more. */
 const LAST_AUDIT_MS = 500;
@@ -30,10 +30,14 @@ export function startApplication(world: World, chance: Chance): void {
   let revision = 0n;
 
   async function follow() {
-    for (;;) {
+    while (!process.signal.aborted) {
       try {
         // Rows at revision 0 are the beginning of a list: until its end, what was known before is half forgotten.
-        for await (const update of watchDispatches(conferences, { clock: process.clock, revision })) {
+        for await (const update of watchDispatches(conferences, {
+          clock: process.clock,
+          signal: process.signal,
+          revision,
+        })) {
           if (update.kind === "restart") {
             rows.clear();
             revision = 0n;

@@ -47,7 +47,6 @@ export function createConferenceServer(
   chance: Chance,
 ): ConferenceServer {
   const address = `${id}.example:1`;
-  const never = new AbortController().signal;
   let lives = 0;
   const driverDelay = () =>
     chance.happens(SLOW_STARTS)
@@ -61,7 +60,7 @@ export function createConferenceServer(
   /** Puts the parts of the agent together as `runAgent` does, without its sockets. */
   function begin() {
     const process = createSimulatedProcess(id, world.time);
-    const { clock } = process;
+    const { clock, signal: never } = process;
     const logger = world.trace.logger(id);
     const rooms = new Map<string, bigint>();
     let instanceId = nextInstanceId();

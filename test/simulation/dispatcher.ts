@@ -1,4 +1,4 @@
-import { runDispatcher } from "../../client/dispatcher/dispatcher.ts";
+import { DispatcherReplacedError, runDispatcher } from "../../client/dispatcher/dispatcher.ts";
 import type { AgentClient } from "../../client/transport/client.ts";
 import { AgentService } from "../../proto/gen/convoke/v1/agent_service_pb.js";
 import { DispatcherService } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
@@ -29,7 +29,7 @@ export function createDispatcherNode(world: World, id: string): DispatcherNode {
         close() {},
         [Symbol.dispose]() {},
       });
-    const running = runDispatcher({ id, windowMs, tickMs, ttlMs }, new AbortController().signal, {
+    const running = runDispatcher({ id, windowMs, tickMs, ttlMs }, process.signal, {
       logger: world.trace.logger(id),
       clock: process.clock,
       client: {
@@ -50,6 +50,10 @@ export function createDispatcherNode(world: World, id: string): DispatcherNode {
       () => world.fail(`dispatcher ${id} ended by itself`),
       (err: unknown) => {
         if (process.state === "killed") return;
+        if (!(err instanceof DispatcherReplacedError)) {
+          world.fail(`dispatcher ${id} failed: ${err instanceof Error ? err.stack : String(err)}`);
+          return;
+        }
         world.trace.event(id, () => `ended: ${String(err)}`);
         process.kill();
         world.time.at(world.time.nowMs + RESTART_MS, () => {

@@ -109,7 +109,7 @@ function killDispatcher(world: World, chance: Chance): Fault {
   const node = chance.pick(world.dispatchers);
   return fault(
     `kill ${node.id}`,
-    chance.between(100, 9_000),
+    chance.between(55, 4_950),
     () => node.process.kill(),
     () => revive(node),
   );
@@ -120,7 +120,7 @@ function pauseDispatcher(world: World, chance: Chance): Fault {
   let { process } = node;
   return fault(
     `pause ${node.id}`,
-    chance.between(300, 12_000),
+    chance.between(165, 6_600),
     () => {
       process = node.process;
       process.pause();
@@ -132,7 +132,7 @@ function pauseDispatcher(world: World, chance: Chance): Fault {
 function restartAllDispatchers(world: World, chance: Chance): Fault {
   return fault(
     "restart all dispatchers",
-    chance.between(50, 4_000),
+    chance.between(27, 2_200),
     () => {
       for (const { process } of world.dispatchers) process.kill();
     },
@@ -146,7 +146,7 @@ function killServer(world: World, chance: Chance): Fault {
   const server = chance.pick(world.servers);
   return fault(
     `kill ${server.id}`,
-    chance.between(1_000, 15_000),
+    chance.between(550, 8_250),
     () => server.process.kill(),
     () => revive(server),
   );
@@ -156,7 +156,7 @@ function restartServer(world: World, chance: Chance): Fault {
   const server = chance.pick(world.servers);
   return fault(
     `restart ${server.id}`,
-    chance.between(1, 800),
+    chance.between(1, 440),
     () => server.process.kill(),
     () => revive(server),
   );
@@ -166,7 +166,7 @@ function freezeServer(world: World, chance: Chance): Fault {
   const server = chance.pick(world.servers);
   return fault(
     `freeze ${server.id}`,
-    chance.between(500, 20_000),
+    chance.between(275, 11_000),
     () => server.process.pause(),
     () => server.process.resume(),
   );
@@ -179,7 +179,7 @@ function isolateServer(world: World, chance: Chance): Fault {
   const loses = chance.happens(0.5);
   return fault(
     `isolate ${id}`,
-    chance.between(1_000, 18_000),
+    chance.between(550, 9_900),
     () => {
       for (const node of nodes) world.network.cut(id, node, loses);
     },
@@ -197,7 +197,7 @@ function cutObserver(world: World, chance: Chance): Fault {
   const loses = chance.happens(0.5);
   return fault(
     `cut ${dispatcher} from ${servers.join(", ")}`,
-    chance.between(1_000, 15_000),
+    chance.between(550, 8_250),
     () => {
       for (const id of servers) world.network.cut(dispatcher, id, loses);
     },
@@ -207,7 +207,10 @@ function cutObserver(world: World, chance: Chance): Fault {
   );
 }
 
-/** All observers lose all servers for five seconds. */
+/** Long enough to call all servers failed. */
+const BLACKOUT_MS = 3_000;
+
+/** All observers lose all servers for a while. */
 function blackOutObservers(world: World, chance: Chance): Fault {
   const pairs = world.dispatchers.flatMap(({ id }) =>
     world.servers.map((server) => [id, server.id] as const),
@@ -217,7 +220,7 @@ function blackOutObservers(world: World, chance: Chance): Fault {
   let cut: typeof pairs = [];
   return fault(
     "cut all observers from all servers",
-    5_000,
+    BLACKOUT_MS,
     () => {
       // What is cut for another reason stays so.
       cut = pairs.filter(([a, b]) => !world.network.isCut(a, b));
@@ -241,7 +244,7 @@ function loseHalf(world: World, chance: Chance): Fault {
   const frozen = chance.happens(0.5);
   return fault(
     `${frozen ? "freeze" : "kill"} ${servers.map(({ id }) => id).join(", ")} at once`,
-    chance.between(4_000, 15_000),
+    chance.between(2_200, 8_250),
     () => {
       for (const { process } of servers) frozen ? process.pause() : process.kill();
     },
@@ -255,8 +258,8 @@ function loseHalf(world: World, chance: Chance): Fault {
 function flap(world: World, chance: Chance): Fault {
   const server = chance.pick(world.servers);
   const frozen = chance.happens(0.4);
-  const upMs = chance.between(300, 2_500);
-  const downMs = chance.between(300, 3_500);
+  const upMs = chance.between(165, 1_375);
+  const downMs = chance.between(165, 1_925);
   let over = false;
   const goDown = () => {
     if (over) return;
@@ -272,7 +275,7 @@ function flap(world: World, chance: Chance): Fault {
     world.invariants.truth.note();
     world.time.at(world.time.nowMs + upMs, goDown);
   };
-  return fault(`flap ${server.id}`, chance.between(4_000, 16_000), goDown, () => {
+  return fault(`flap ${server.id}`, chance.between(2_200, 8_800), goDown, () => {
     over = true;
     if (server.process.state === "paused") server.process.resume();
     revive(server);
@@ -283,7 +286,7 @@ function killReplica(world: World, chance: Chance): Fault {
   const node = chance.pick(world.replicas);
   return fault(
     `kill ${node.id}`,
-    chance.between(200, 6_000),
+    chance.between(110, 3_300),
     () => node.process.kill(),
     () => revive(node),
     true,
@@ -295,7 +298,7 @@ function pauseReplica(world: World, chance: Chance): Fault {
   let { process } = node;
   return fault(
     `pause ${node.id}`,
-    chance.between(300, 10_000),
+    chance.between(165, 5_500),
     () => {
       process = node.process;
       process.pause();
@@ -308,11 +311,11 @@ function pauseReplica(world: World, chance: Chance): Fault {
 /** The view stands still, and believes that it is fresh. */
 function stallWatch(world: World, chance: Chance): Fault {
   const node = chance.pick(world.replicas);
-  const lagMs = chance.happens(0.5) ? chance.between(50, 1_500) : 0;
+  const lagMs = chance.happens(0.5) ? chance.between(27, 825) : 0;
   let { access } = node;
   return fault(
     `${lagMs > 0 ? "lag" : "stall"} the watch of ${node.id}`,
-    chance.between(300, 5_000),
+    chance.between(165, 2_750),
     () => {
       access = node.access;
       if (lagMs > 0) access.watchLagMs = lagMs;
@@ -332,7 +335,7 @@ function loseStore(world: World, chance: Chance): Fault {
   let accesses = nodes.map(({ access }) => access);
   return fault(
     `lose the store of ${nodes.map(({ id }) => id).join(", ")}`,
-    chance.between(300, 6_000),
+    chance.between(165, 3_300),
     () => {
       accesses = nodes.map(({ access }) => access);
       for (const access of accesses) access.setLost(true);
@@ -349,7 +352,7 @@ function loseReplies(world: World, chance: Chance): Fault {
   let accesses = world.replicas.map(({ access }) => access);
   return fault(
     `lose ${Math.round(part * 100)} % of the store's replies`,
-    chance.between(1_000, 6_000),
+    chance.between(550, 3_300),
     () => {
       accesses = world.replicas.map(({ access }) => access);
       for (const access of accesses) access.lostReplies = part;
@@ -366,11 +369,11 @@ function slowLink(world: World, chance: Chance): Fault {
   const { id } = chance.pick(world.dispatchers);
   const toServer = chance.happens(0.5);
   const to = toServer ? chance.pick(world.servers).id : chance.pick(world.replicas).id;
-  const byMs = chance.between(200, 4_000);
+  const byMs = chance.between(110, 2_200);
   const { slow } = world.invariants.truth;
   return fault(
     `slow ${id} to ${to} by ${Math.round(byMs)} ms`,
-    chance.between(1_000, 9_000),
+    chance.between(550, 4_950),
     () => {
       if (toServer) slow.add(`${id} ${to}`);
       world.network.slow(id, to, byMs);
@@ -389,7 +392,7 @@ function cutFromControlPlane(world: World, chance: Chance): Fault {
   const replicas = chance.happens(0.5) ? world.replicas : [chance.pick(world.replicas)];
   return fault(
     `cut ${id} from ${replicas.map((node) => node.id).join(", ")}`,
-    chance.between(500, 15_000),
+    chance.between(275, 8_250),
     () => {
       for (const node of replicas) world.network.cut(id, node.id, loses);
     },
@@ -404,7 +407,7 @@ function failStarts(world: World, chance: Chance): Fault {
   const server = chance.pick(world.servers);
   return fault(
     `fail starts on ${server.id}`,
-    chance.between(1_000, 8_000),
+    chance.between(550, 4_400),
     () => {
       server.failingStarts = 0.7;
     },
@@ -421,8 +424,8 @@ function failStarts(world: World, chance: Chance): Fault {
 function comeLate(world: World, chance: Chance): Fault {
   const { id } = chance.pick(world.dispatchers);
   const byMs = chance.between(0.2, 1.3) * world.scenario.ttlMs;
-  const lagMs = chance.between(300, 2_500);
-  const lastsMs = world.scenario.ttlMs + chance.between(1_000, 3_000);
+  const lagMs = chance.between(165, 1_375);
+  const lastsMs = world.scenario.ttlMs + chance.between(550, 1_650);
   let accesses = world.replicas.map(({ access }) => access);
   return fault(
     `let ${id} come late by ${Math.round(byMs)} ms, and watches by ${Math.round(lagMs)} ms`,
@@ -444,14 +447,14 @@ function comeLate(world: World, chance: Chance): Fault {
 /** A dispatcher dies with starts on their way, which come when others have long placed those conferences. */
 function strandStarts(world: World, chance: Chance): Fault {
   const node = chance.pick(world.dispatchers);
-  const byMs = chance.between(500, 5_000);
-  const killMs = chance.between(100, 1_500);
+  const byMs = chance.between(275, 2_750);
+  const killMs = chance.between(55, 825);
   let over = false;
   const { slow } = world.invariants.truth;
   const pairs = world.servers.map(({ id }) => `${node.id} ${id}`);
   return fault(
     `strand the starts of ${node.id} for ${Math.round(byMs)} ms`,
-    killMs + chance.between(50, 4_000),
+    killMs + chance.between(27, 2_200),
     () => {
       for (const pair of pairs) slow.add(pair);
       for (const { id } of world.servers) world.network.slow(node.id, id, byMs);

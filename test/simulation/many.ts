@@ -30,6 +30,9 @@ export interface SliceResult {
 /** Few enough that all workers end at about the same time, enough that messages cost nothing. */
 const SLICE = 20;
 
+/** A world is garbage as soon as it is over; most of it need never be looked at. */
+const YOUNG_GENERATION_MB = 128;
+
 export interface ManyOptions {
   /** The first seed. */
   readonly from: number;
@@ -59,7 +62,9 @@ export async function simulateMany(options: ManyOptions): Promise<ManyResult> {
 
   function runWorker(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const worker = new Worker(new URL("./worker.ts", import.meta.url));
+      const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+        resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+      });
       const feed = () => {
         const slice = take();
         if (slice) worker.postMessage(slice);

@@ -7,11 +7,11 @@ import { createSimulatedProcess } from "./simulated-process.ts";
 import type { World } from "./world.ts";
 
 /** How long after a booking its conference begins at most, beyond the window. */
-const LEAD_MS = 8_000;
+const LEAD_MS = 4_000;
 
 /** Most go on beyond the end of the world, some end within it. */
 const SHORT_PART = 0.3;
-const SHORT_MS = { least: 4_000, most: 20_000 } as const;
+const SHORT_MS = { least: 2_500, most: 12_000 } as const;
 const LONG_MS = 3_600_000;
 
 const CALL_TIMEOUT_MS = 3_000;
@@ -98,18 +98,18 @@ export function startOperator(world: World, chance: Chance): Operator {
   function cordon() {
     const serverId = someServer();
     void insist(`cordons ${serverId}`, () => servers.cordonServer({ serverId }, call));
-    later(chance.between(500, 8_000), () => uncordon(serverId));
+    later(chance.between(500, 5_000), () => uncordon(serverId));
   }
   function drain() {
     const serverId = someServer();
-    const deadline = durationFromMs(chance.pick([0, 0, chance.whole(500, 6_000)]));
+    const deadline = durationFromMs(chance.pick([0, 0, chance.whole(500, 4_000)]));
     void insist(`drains ${serverId}`, () => servers.drainServer({ serverId, deadline }, call));
     // Sometimes in the middle of it, sometimes when the world is mended.
     if (chance.happens(0.4)) later(chance.between(100, 3_000), () => uncordon(serverId));
   }
   function release() {
     void insist("releases the brake", () =>
-      servers.releaseBrake({ duration: durationFromMs(chance.whole(1_000, 20_000)) }, call),
+      servers.releaseBrake({ duration: durationFromMs(chance.whole(1_000, 10_000)) }, call),
     );
   }
 
@@ -125,7 +125,7 @@ export function startOperator(world: World, chance: Chance): Operator {
   for (let index = 1; index <= scenario.conferences; index++) {
     const id = nextId();
     // Half of them stand before anything goes wrong.
-    later(chance.happens(0.5) ? chance.between(2_500, CALM_MS) : sometime(), () => book(id));
+    later(chance.happens(0.5) ? chance.between(1_500, CALM_MS) : sometime(), () => book(id));
   }
   for (const [act, most] of [
     [cancel, 2],

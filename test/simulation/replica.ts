@@ -32,7 +32,7 @@ export function createReplicaNode(world: World, id: string): ReplicaNode {
         logger: world.trace.logger(id),
         settings: world.scenario.settings,
       });
-      const never = new AbortController().signal;
+      const { signal: never } = process;
       world.background(id, replica.run(never));
       // Until its first view stands, nothing listens.
       void replica.ready(never).then(() => world.rpc.listen(address, process, replica.services));

@@ -75,6 +75,11 @@ const KEEPALIVE_MS = 5_000;
 export function createRpc(time: VirtualTime, network: Network): Rpc {
   const listeners = new Map<string, Listener>();
   const open = new Set<OpenCall>();
+  /** Of calls that are being served: what is composed of their signals is kept by Node.js until they abort. */
+  const serving = new Set<AbortController>();
+  time.onOver(() => {
+    for (const controller of serving) controller.abort(HUNG_UP);
+  });
 
   function breakBetween(a: string, b: string, message: string) {
     for (const call of [...open]) {
@@ -144,6 +149,7 @@ export function createRpc(time: VirtualTime, network: Network): Rpc {
     const spec = listener?.methods.get(method.name);
     let over = false;
     const served = new AbortController();
+    serving.add(served);
     const server = listener?.process;
     const call: OpenCall | undefined = server && {
       client,
@@ -215,6 +221,8 @@ export function createRpc(time: VirtualTime, network: Network): Rpc {
         reply({ message: create(method.output, (await impl(request as never, context)) as Message) });
       } catch (err) {
         reply({ error: toStatus(err) });
+      } finally {
+        serving.delete(served);
       }
     }
 
@@ -227,6 +235,8 @@ export function createRpc(time: VirtualTime, network: Network): Rpc {
         if (!served.signal.aborted) reply({ end: true });
       } catch (err) {
         reply({ error: served.signal.aborted ? abortStatus(served.signal) : toStatus(err) });
+      } finally {
+        serving.delete(served);
       }
     }
 

@@ -23,33 +23,40 @@ export interface Scenario {
 }
 
 /** Everything is registered by then, and the graces of replicas and observers are over. */
-export const CALM_MS = 6_000;
+export const CALM_MS = 3_000;
 
-const STORM_MS = { least: 8_000, most: 18_000 } as const;
+const STORM_MS = { least: 3_500, most: 7_500 } as const;
 
-/** By then the last fault has been noticed, what it has stirred up has been moved, and who was dampened once is back. */
-const REST_MS = 20_000;
+/** By then the last fault has been noticed, and what it has stirred up has been moved or ended. */
+const REST_MS = 8_000;
+/** By then who was dampened once is back, too, and what found no room has been tried again. Costs as much as the rest. */
+const LONG_REST_MS = 24_000;
+const LONG_RESTS = 0.06;
 
 export function drawScenario(seed: number, chance: Chance): Scenario {
-  const replicas = chance.pick([1, 2, 2, 3]);
+  const replicas = chance.pick([1, 1, 2, 2, 2, 3]);
   const stormUntilMs = CALM_MS + chance.between(STORM_MS.least, STORM_MS.most);
-  const healMs = stormUntilMs + chance.between(1_000, 6_000);
+  const healMs = stormUntilMs + chance.between(500, 3_000);
+  // Half of the times of the profile for a site: what takes half as long shows as much in half of the run.
   const detection = compileDetection({
-    probeIntervalMs: chance.pick([1_000, 1_500, 2_000]),
+    probeIntervalMs: chance.pick([600, 800, 1_000]),
+    probeTimeoutMs: 400,
+    timeouts: chance.pick([2, 3]),
+    graceMs: 1_200,
     brakeFraction: chance.pick([1 / 3, 1 / 2]),
   });
   return {
     seed,
     replicas,
-    dispatchers: chance.pick([2, 3, 3, 4]),
-    servers: chance.whole(3, 6),
-    conferences: chance.whole(6, 24),
-    windowMs: chance.pick([2_000, 10_000]),
-    tickMs: chance.pick([1_000, 3_000, 4_000]),
-    ttlMs: chance.pick([3_000, 5_000, 6_000]),
+    dispatchers: chance.pick([2, 3, 3, 3, 4]),
+    servers: chance.whole(3, 5),
+    conferences: chance.whole(4, 14),
+    windowMs: chance.pick([1_000, 5_000]),
+    tickMs: chance.pick([1_000, 2_000, 3_000]),
+    ttlMs: chance.pick([2_000, 3_000]),
     settings: {
-      graceMs: 2_000,
-      takeoverMs: 2_000,
+      graceMs: 1_500,
+      takeoverMs: 1_500,
       replicaLagMs: replicas > 1 ? 200 : 0,
       moveBudget: chance.pick([2, 500]),
       detection,
@@ -57,6 +64,6 @@ export function drawScenario(seed: number, chance: Chance): Scenario {
     detection,
     stormUntilMs,
     healMs,
-    endMs: healMs + REST_MS,
+    endMs: healMs + (chance.happens(LONG_RESTS) ? LONG_REST_MS : REST_MS),
   };
 }

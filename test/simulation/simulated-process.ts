@@ -18,6 +18,10 @@ export interface SimulatedProcess {
   resume(): void;
   /** As SIGKILL. */
   kill(): void;
+  /** Never aborts as long as the world goes on: a process ends by being killed. */
+  readonly signal: AbortSignal;
+  /** Lets go of everything that still waits inside, when the world is over. */
+  dispose(): void;
   /** Calls back when the process is killed. */
   onKilled(listener: () => void): void;
 }
@@ -25,10 +29,14 @@ export interface SimulatedProcess {
 /** The wall clock at the beginning of every world, in milliseconds since 1970. */
 export const EPOCH_MS = Date.UTC(2030, 0, 1);
 
+/** Made once: an exception with its stack costs more than most of what happens. */
+const WORLD_OVER = new Error("the world is over");
+
 export function createSimulatedProcess(name: string, time: VirtualTime): SimulatedProcess {
   let state: SimulatedProcess["state"] = "running";
   let waiting: (() => void)[] = [];
   const listeners: (() => void)[] = [];
+  const controller = new AbortController();
 
   function enter(work: () => void) {
     if (state === "running" && waiting.length === 0) work();
@@ -44,7 +52,7 @@ export function createSimulatedProcess(name: string, time: VirtualTime): Simulat
     work();
   }
 
-  return {
+  const process: SimulatedProcess = {
     name,
     clock: {
       wallMs: () => EPOCH_MS + time.nowMs,
@@ -83,5 +91,12 @@ export function createSimulatedProcess(name: string, time: VirtualTime): Simulat
       for (const listener of listeners.splice(0)) listener();
     },
     onKilled: (listener) => void listeners.push(listener),
+    signal: controller.signal,
+    dispose() {
+      process.kill();
+      controller.abort(WORLD_OVER);
+    },
   };
+  time.onOver(() => process.dispose());
+  return process;
 }

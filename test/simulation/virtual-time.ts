@@ -11,6 +11,10 @@ export interface VirtualTime {
    * @param afterEach called after each callback, once all has settled
    */
   run(untilMs: number, afterEach: () => void): Promise<void>;
+  /** Calls back when the world is over, to let go of what nobody waits for any more. */
+  onOver(listener: () => void): void;
+  /** Ends the world: nothing that is to come does. */
+  end(): void;
 }
 
 /** Something to come. */
@@ -28,6 +32,7 @@ export function createVirtualTime(): VirtualTime {
   const heap: Entry[] = [];
   let nowMs = 0;
   let orders = 0;
+  const overListeners: (() => void)[] = [];
 
   function pushEntry(entry: Entry) {
     let index = heap.length;
@@ -88,6 +93,12 @@ export function createVirtualTime(): VirtualTime {
       };
       pushEntry(entry);
       return entry;
+    },
+    onOver: (listener) => void overListeners.push(listener),
+    end() {
+      heap.length = 0;
+      for (const listener of overListeners.splice(0)) listener();
+      heap.length = 0;
     },
     run: (untilMs, afterEach) =>
       new Promise((resolve, reject) => {

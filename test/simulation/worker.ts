@@ -1,5 +1,4 @@
 /** A thread that runs slices of seeds, see `many.ts`. */
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { parentPort } from "node:worker_threads";
 import { addFigures, createFigures } from "./figures.ts";
 import type { Failure, Slice, SliceResult } from "./many.ts";
@@ -12,8 +11,6 @@ parentPort?.on("message", async ({ from, count }: Slice) => {
     const { failure, figures: more } = await simulate(seed);
     addFigures(figures, more);
     if (failure !== undefined) failures.push({ seed, failure });
-    // A world leaves nothing to a turn of the event loop; what it has left to be collected may go here.
-    await nextTurn();
   }
   const result: SliceResult = { seeds: count, failures, figures };
   parentPort?.postMessage(result);

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { DEFAULT_SETTINGS } from "../../server/settings.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
 import { startApplication } from "./application.ts";
@@ -37,6 +38,8 @@ export interface World {
   controlPlaneClient(process: SimulatedProcess): ClientOptions;
   /** Watches over work that never ends by itself. */
   background(who: string, work: Promise<void>): void;
+  /** Lets go of everything. */
+  end(): Promise<void>;
   /** The first failure ends the run. */
   fail(message: string): void;
   /** What went wrong, if anything. */
@@ -65,6 +68,7 @@ export function createWorld(seed: number, traced: boolean): World {
   const replicas: ReplicaNode[] = [];
   const dispatchers: DispatcherNode[] = [];
   const servers: ConferenceServer[] = [];
+  let over = false;
   const clients = chance.fork("clients");
 
   const world: { -readonly [K in keyof World]: World[K] } = {
@@ -101,7 +105,13 @@ export function createWorld(seed: number, traced: boolean): World {
         (err: unknown) => world.fail(`${who} failed: ${err instanceof Error ? err.stack : String(err)}`),
       );
     },
+    async end() {
+      over = true;
+      time.end();
+      await nextTurn();
+    },
     fail(message) {
+      if (over) return;
       if (world.failure === undefined) trace.event("BROKEN", () => message);
       world.failure ??= message;
     },

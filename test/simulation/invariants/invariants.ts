@@ -17,7 +17,7 @@ import { createShareChecks } from "./shares.ts";
 import { createVerdictChecks } from "./verdicts.ts";
 
 /** How far a replica's view may be behind without knowing it. */
-const LONGEST_LAG_MS = 6_500;
+const LONGEST_LAG_MS = 5_500;
 
 /** Looks at everything that is written, hosted and answered, and fails the world when something is wrong. */
 export interface Invariants {

@@ -8,7 +8,7 @@ import type { Truth } from "../truth.ts";
  * How long after a server is well again its last bad reports may still bring it down: the observers have to notice, and
  * a replica that lags has to hear of it.
  */
-const ECHO_MS = 5_000;
+const ECHO_MS = 4_000;
 
 /** Checks I8 on verdicts: no server goes DOWN that nothing has happened to, nor more at a time than the brake allows. */
 export interface VerdictChecks {
