@@ -1,17 +1,8 @@
-import { createAgentService } from "../../client/agent/agent-service.ts";
-import type { Driver } from "../../client/agent/drivers/driver.ts";
-import { createHostedConferences, type HostedConferences } from "../../client/agent/hosted.ts";
-import { createIsolation } from "../../client/agent/isolation.ts";
-import { runReconcile } from "../../client/agent/reconcile/reconcile.ts";
-import { createRegistration, type RegistrationAnswer } from "../../client/agent/registration.ts";
-import { sleep } from "../../common/clock.ts";
-import { isolationMs, readDetection } from "../../common/detection.ts";
-import { mounted } from "../../common/rpc/grpc-adapter.ts";
-import { AgentService } from "../../proto/gen/convoke/v1/agent_service_pb.js";
-import { ConferenceService } from "../../proto/gen/convoke/v1/conference_service_pb.js";
-import { Server_State } from "../../proto/gen/convoke/v1/server_pb.js";
-import { ServerService } from "../../proto/gen/convoke/v1/server_service_pb.js";
+import { createRoomBook } from "../../client/agent/room-server/room-book.ts";
+import { type SimulatedAgent, startAgent } from "./agent.ts";
 import type { Chance } from "./chance.ts";
+import { createRoomServerDriver } from "./room-server.ts";
+import { createRooms, type Rooms } from "./rooms.ts";
 import { createSimulatedProcess, type SimulatedProcess } from "./simulated-process.ts";
 import type { World } from "./world.ts";
 
@@ -20,25 +11,28 @@ export interface ConferenceServer {
   readonly id: string;
   readonly address: string;
   readonly capacity: number;
-  /** The process that runs, or ran last, with all its rooms. */
+  /** Whether the rooms are in a process of their own, and go on without the agent. */
+  readonly keepsRooms: boolean;
+  /** The machine, as far as it lives: the process that has the rooms, and with it the agent. */
   readonly process: SimulatedProcess;
+  /** The agent that runs, or ran last: the process above, or one of its own. */
+  readonly agent: SimulatedProcess;
   /** Names the life of its rooms. */
   readonly instanceId: string;
   /** The rooms there are, and the epoch each was last started under. */
   readonly rooms: ReadonlyMap<string, bigint>;
-  readonly hosted: HostedConferences;
   /** The part of the starts that its driver refuses. */
   failingStarts: number;
-  /** Starts a process, and with it a life without rooms. */
+  /** Starts a machine, and with it a life without rooms. */
   start(): void;
+  /** Starts an agent beside the rooms that there are. */
+  startAgent(): void;
+  /** Has the agent say that it will be back within this time. */
+  announceRestart(withinMs: number): Promise<void>;
 }
 
-/** What a start or a stop takes on a conference server. */
-const DRIVER_MS = { least: 1, most: 30, slow: 1_500 } as const;
-const SLOW_STARTS = 0.02;
-
-/** How long a room goes on after a drain has moved its conference: the default of agents. */
-const MOVE_LINGER_MS = 2_000;
+/** How soon its supervisor starts an agent again that has ended by itself. */
+const RESTART_MS = 100;
 
 export function createConferenceServer(
   world: World,
@@ -46,125 +40,79 @@ export function createConferenceServer(
   capacity: number,
   chance: Chance,
 ): ConferenceServer {
-  const address = `${id}.example:1`;
+  const keepsRooms = chance.happens(0.4);
   let lives = 0;
-  const driverDelay = () =>
-    chance.happens(SLOW_STARTS)
-      ? chance.between(DRIVER_MS.most, DRIVER_MS.slow)
-      : chance.between(DRIVER_MS.least, DRIVER_MS.most);
+  let agents = 0;
   const nextInstanceId = () => {
     lives += 1;
     return `${id}-life-${lives}`;
   };
+  let machine: SimulatedProcess;
+  let rooms: Rooms;
+  let agent: SimulatedProcess;
+  let running: Promise<SimulatedAgent> | undefined;
+  let beginAgent = () => {};
 
-  /** Puts the parts of the agent together as `runAgent` does, without its sockets. */
-  function begin() {
-    const process = createSimulatedProcess(id, world.time);
-    const { clock, signal: never } = process;
-    const logger = world.trace.logger(id);
-    const rooms = new Map<string, bigint>();
-    let instanceId = nextInstanceId();
-    Object.assign(server, { process, rooms, instanceId });
-    const driver: Driver = {
-      name: "simulated",
-      get instanceId() {
-        return instanceId;
-      },
-      ended: never,
-      participantCount: 0,
-      async start({ conferenceId, dispatchEpoch }, signal) {
-        const life = instanceId;
-        world.invariants.roomStarts(server, conferenceId, dispatchEpoch);
-        await sleep(clock, driverDelay(), signal);
-        if (chance.happens(server.failingStarts) || life !== instanceId)
-          throw new Error("the conference server could not");
-        rooms.set(conferenceId, dispatchEpoch);
-        return { address: `wss://${id}.example/${conferenceId}` };
-      },
-      async stop(conferenceId, signal) {
-        await sleep(clock, driverDelay(), signal);
-        rooms.delete(conferenceId);
-      },
-      async renew() {
-        world.trace.event(id, () => `ends its life ${instanceId} with ${rooms.size} rooms`);
-        instanceId = nextInstanceId();
-        server.instanceId = instanceId;
-        rooms.clear();
-      },
-      participants: () => 0,
-      healthy: async () => ({ healthy: true }),
-      close: async () => {},
-    };
-    const hosted = createHostedConferences({ driver, capacity, logger, clock });
-    const client = world.controlPlaneClient(process);
-    const servers = world.rpc.client(ServerService, client);
-    const conferences = world.rpc.client(ConferenceService, client);
-    const registration = createRegistration({
-      servers,
-      facts: () => ({
-        serverId: id,
-        agentAddress: address,
-        capacity,
-        region: "",
-        labels: {},
-        driver: driver.name,
-        instanceId,
-      }),
-      onAnswer: noteAnswer,
-      logger,
-      clock,
-    });
-    const isolation = createIsolation({
-      policy: "stop",
-      hosted,
-      ask: () => registration.renew(),
-      async endLife(signal) {
-        await hosted.clear(() => driver.renew(signal));
-        registration.forget();
-      },
-      logger,
-      clock,
-    });
-
-    function noteAnswer({ server: told, previousIncarnation, detection, sentMs }: RegistrationAnswer) {
-      if (detection) isolation.setLimit(isolationMs(readDetection(detection)));
-      if (told.state === Server_State.DOWN) isolation.voided("the control plane holds the server to be down");
-      else if (previousIncarnation !== 0n && told.incarnation !== previousIncarnation)
-        isolation.voided(`the control plane counts incarnation ${told.incarnation}`);
-      else isolation.confirmed(sentMs);
-    }
-
-    const service = createAgentService({ serverId: id, driver, hosted, registration, isolation, logger });
-    world.rpc.listen(address, process, [mounted(AgentService, service)]);
-    Object.assign(server, { hosted });
-    world.background(id, registration.run(never));
-    world.background(id, isolation.run(never));
-    world.background(
-      id,
-      runReconcile(
-        {
-          conferences,
-          serverId: id,
-          hosted,
-          logger,
-          clock,
-          moveLingerMs: MOVE_LINGER_MS,
-          onConnected: () => registration.renew(),
-          onHeard: () => isolation.heard(),
-          onLost: (cause) => isolation.voided(cause),
-        },
-        never,
-      ),
-    );
+  function begin(process: SimulatedProcess, connect: Parameters<typeof startAgent>[3]) {
+    agent = process;
+    running = startAgent(world, server, process, connect);
+    running.catch((err: unknown) => world.fail(`the agent of ${id} failed: ${String(err)}`));
   }
 
-  const server = {
+  const server: ConferenceServer = {
     id,
-    address,
+    address: `${id}.example:1`,
     capacity,
+    keepsRooms,
+    get process() {
+      return machine;
+    },
+    get agent() {
+      return agent;
+    },
+    get instanceId() {
+      return rooms.driver.instanceId;
+    },
+    get rooms() {
+      return rooms.epochs;
+    },
     failingStarts: 0,
-    start: begin,
-    // Set by `start`, before anything looks at them.
-  } as ConferenceServer & { instanceId: string };
+    start() {
+      machine = createSimulatedProcess(id, world.time);
+      const { clock, signal } = machine;
+      rooms = createRooms(world, server, machine, chance, nextInstanceId);
+      const { driver } = rooms;
+      if (!keepsRooms) {
+        begin(machine, () => driver);
+        return;
+      }
+      const book = createRoomBook({ driver: () => driver, logger: world.trace.logger(id), clock });
+      world.background(id, book.run(signal));
+      beginAgent = () => {
+        agents += 1;
+        const process = createSimulatedProcess(id, world.time, machine);
+        const onOver = () => {
+          process.kill();
+          world.time.at(world.time.nowMs + RESTART_MS, () => {
+            if (agent === process && machine.state !== "killed") beginAgent();
+          });
+        };
+        begin(process, (leftMs) =>
+          createRoomServerDriver(
+            book,
+            `${id}-agent-${agents}`,
+            process,
+            () => ({ policy: "stop", leftMs: leftMs() }),
+            onOver,
+          ),
+        );
+      };
+      beginAgent();
+    },
+    startAgent: () => beginAgent(),
+    async announceRestart(withinMs) {
+      await (await running)?.announceRestart(withinMs);
+    },
+  };
   return server;
 }

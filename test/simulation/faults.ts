@@ -24,6 +24,7 @@ const DRAWS: readonly Draw[] = [
   [1, restartAllDispatchers],
   [3, killServer],
   [2, restartServer],
+  [3, restartAgent],
   [3, freezeServer],
   [2, isolateServer],
   [3, cutObserver],
@@ -159,6 +160,42 @@ function restartServer(world: World, chance: Chance): Fault {
     chance.between(1, 440),
     () => server.process.kill(),
     () => revive(server),
+  );
+}
+
+/** The agent alone, where the rooms can do without it. In half of the cases it says before that it will be back. */
+function restartAgent(world: World, chance: Chance): Fault {
+  const candidates = world.servers.filter(({ keepsRooms }) => keepsRooms);
+  const server = chance.pick(candidates);
+  if (candidates.length === 0) return killServer(world, chance);
+  const awayMs = chance.between(10, 4_000);
+  const withinMs = chance.between(500, 8_000);
+  const announces = chance.happens(0.5);
+  let over = false;
+  const kill = () => {
+    if (over) return;
+    world.invariants.truth.note();
+    server.agent.kill();
+    world.invariants.truth.note();
+  };
+  return fault(
+    `restart the agent of ${server.id}${announces ? `, back within ${Math.round(withinMs)} ms` : ""}`,
+    awayMs,
+    () => {
+      if (!announces) return kill();
+      // It waits for the answer; where none comes it is killed by its supervisor.
+      let told = false;
+      const go = () => {
+        if (!told) kill();
+        told = true;
+      };
+      void server.announceRestart(withinMs).then(go, go);
+      world.time.at(world.time.nowMs + awayMs / 2, go);
+    },
+    () => {
+      over = true;
+      if (server.agent.state === "killed" && server.process.state !== "killed") server.startAgent();
+    },
   );
 }
 

@@ -32,20 +32,26 @@ export const EPOCH_MS = Date.UTC(2030, 0, 1);
 /** Made once: an exception with its stack costs more than most of what happens. */
 const WORLD_OVER = new Error("the world is over");
 
-export function createSimulatedProcess(name: string, time: VirtualTime): SimulatedProcess {
-  let state: SimulatedProcess["state"] = "running";
+/** @param machine what it lives and dies with, and stands still with */
+export function createSimulatedProcess(
+  name: string,
+  time: VirtualTime,
+  machine?: SimulatedProcess,
+): SimulatedProcess {
+  let own: SimulatedProcess["state"] = "running";
   let waiting: (() => void)[] = [];
   const listeners: (() => void)[] = [];
   const controller = new AbortController();
 
-  function enter(work: () => void) {
-    if (state === "running" && waiting.length === 0) work();
-    else if (state !== "killed") waiting.push(work);
+  function enterOwn(work: () => void) {
+    if (own === "running" && waiting.length === 0) work();
+    else if (own !== "killed") waiting.push(work);
   }
+  const enter = machine ? (work: () => void) => machine.enter(() => enterOwn(work)) : enterOwn;
 
   /** One at a time, so that each finds the process as the one before has left it. */
   function goOn() {
-    if (state !== "running") return;
+    if (own !== "running") return;
     const work = waiting.shift();
     if (!work) return;
     if (waiting.length > 0) time.at(time.nowMs, goOn);
@@ -73,20 +79,20 @@ export function createSimulatedProcess(name: string, time: VirtualTime): Simulat
       },
     },
     get state() {
-      return state;
+      return own === "running" && machine ? machine.state : own;
     },
     enter,
     pause() {
-      if (state === "running") state = "paused";
+      if (own === "running") own = "paused";
     },
     resume() {
-      if (state !== "paused") return;
-      state = "running";
+      if (own !== "paused") return;
+      own = "running";
       if (waiting.length > 0) time.at(time.nowMs, goOn);
     },
     kill() {
-      if (state === "killed") return;
-      state = "killed";
+      if (own === "killed") return;
+      own = "killed";
       waiting = [];
       for (const listener of listeners.splice(0)) listener();
     },
@@ -97,6 +103,7 @@ export function createSimulatedProcess(name: string, time: VirtualTime): Simulat
       controller.abort(WORLD_OVER);
     },
   };
+  machine?.onKilled(() => process.kill());
   time.onOver(() => process.dispose());
   return process;
 }

@@ -7,7 +7,7 @@ import type { World } from "./world.ts";
 export interface Truth {
   /** To be called before and after each fault begins or ends: between, nothing changes. */
   note(): void;
-  /** When the server's process was last not running. */
+  /** When the server's agent was last not running. */
   serverSickMs(serverId: string): number;
   /** When something was last wrong on the way between just these two, as far as that has to do with the server. */
   pairSickMs(dispatcherId: string, serverId: string): number;
@@ -36,7 +36,7 @@ export function createTruth(world: World): Truth {
     return slow.has(pair) || (world.network.isCut(dispatcherId, serverId) && !blackout.has(pair));
   };
   const isServerSick = (serverId: string) =>
-    world.servers.find(({ id }) => id === serverId)?.process?.state !== "running";
+    world.servers.find(({ id }) => id === serverId)?.agent?.state !== "running";
 
   const truth: Truth = {
     blackout,

@@ -3,7 +3,6 @@ import { Dispatch_MoveReason } from "../../../proto/gen/convoke/v1/dispatch_pb.j
 import type { QueryTotalResponse } from "../../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { Server_Health_Cause, Server_State } from "../../../proto/gen/convoke/v1/server_pb.js";
 import type { StoreEvent } from "../../../server/store/store.ts";
-import type { ConferenceServer } from "../conference-server.ts";
 import { describeChange } from "../describe.ts";
 import type { Figures } from "../figures.ts";
 import { applyChange, createPicture, type Picture, type PictureChange, readChange } from "../picture.ts";
@@ -28,7 +27,7 @@ export interface Invariants {
   /** Conferences whose creation was acknowledged. */
   readonly accepted: Set<string>;
   /** Before a conference server starts a room. */
-  roomStarts(server: ConferenceServer, conferenceId: string, epoch: bigint): void;
+  roomStarts(serverId: string, instanceId: string, conferenceId: string, epoch: bigint): void;
   /** An answer to QueryTotal. */
   shareTold(dispatcherId: string, answer: QueryTotalResponse): void;
   /** To be called again and again: what no write shows. */
@@ -105,7 +104,7 @@ export function createInvariants(
     truth,
     wishes,
     accepted,
-    roomStarts: (server, conferenceId, epoch) => report(rooms.starts(server, conferenceId, epoch)),
+    roomStarts: (...start) => report(rooms.starts(...start)),
     shareTold: (dispatcherId, answer) => report(shares.told(dispatcherId, answer)),
     look: () => report(rooms.look(picture)),
     rest: () => report(checkRest(world, picture, accepted, rooms)),

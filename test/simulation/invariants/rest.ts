@@ -34,10 +34,10 @@ export function* checkRest(
   for (const { id } of world.dispatchers) {
     if (!picture.dispatchers.has(id)) yield `I3: dispatcher ${id} is not registered`;
   }
-  for (const { id, process, instanceId } of world.servers) {
+  for (const { id, agent, instanceId } of world.servers) {
     const server = picture.servers.get(id);
     if (!server) yield `I3: server ${id} is not registered`;
-    else if (process.state !== "running") continue;
+    else if (agent.state !== "running") continue;
     else if (server.instanceId !== instanceId)
       yield `I5: server ${id} lives as ${instanceId} and is registered as ${server.instanceId}`;
     else if (server.state !== Server_State.UP && !isDampened(server, wallMs))
@@ -59,7 +59,7 @@ function* checkAtRest(
   if (hasValidDispatch(picture, entry) && dispatch) {
     const server = world.servers.find((one) => one.id === dispatch.serverId);
     const known = picture.servers.get(dispatch.serverId);
-    if (server?.process.state !== "running" || server.instanceId !== known?.instanceId)
+    if (server?.agent.state !== "running" || server.instanceId !== known?.instanceId)
       yield `I3: ${id} is left on ${dispatch.serverId}, which is dead`;
     else if (server.rooms.get(id) !== dispatch.epoch)
       yield `I3: ${id} is dispatched to ${server.id} under epoch ${dispatch.epoch}, which hosts ${server.rooms.get(id) ?? "no room of it"}`;

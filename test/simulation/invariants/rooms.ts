@@ -25,7 +25,7 @@ interface Known {
 
 /** Checks I2 where the rooms are: no epoch goes back, and none is hosted for long that the table has moved on from. */
 export interface RoomChecks {
-  starts(server: ConferenceServer, conferenceId: string, epoch: bigint): Generator<string>;
+  starts(serverId: string, instanceId: string, conferenceId: string, epoch: bigint): Generator<string>;
   /** To be called again and again. */
   look(picture: Picture): Generator<string>;
   /** For how long the table has had the room elsewhere or over, in milliseconds. */
@@ -48,7 +48,7 @@ export function createRoomChecks(world: World): RoomChecks {
   }
 
   return {
-    *starts({ id, instanceId }, conferenceId, epoch) {
+    *starts(id, instanceId, conferenceId, epoch) {
       const key = `${instanceId} ${conferenceId}`;
       const known = highest.get(key) ?? 0n;
       if (epoch < known) yield `I2: ${id} starts ${conferenceId} under epoch ${epoch} after ${known}`;
@@ -57,8 +57,9 @@ export function createRoomChecks(world: World): RoomChecks {
     *look(picture) {
       const { nowMs } = world.time;
       for (const server of world.servers) {
+        // The first have yet to start.
+        if (!server.process) continue;
         const { rooms, id } = server;
-        if (!rooms) continue;
         if (!isAlone(server)) alone.delete(id);
         else if (!alone.has(id)) alone.set(id, nowMs);
         const aloneMs = nowMs - Math.max(alone.get(id) ?? nowMs, world.network.lastArrivalMs(id));
