@@ -117,9 +117,9 @@ test("a conference is created, placed, looked up, ended and refused what it cann
     (await convoke(transport, "get conferences --state active -o json")).stdout,
   );
   expect(conferences).toMatchObject([{ conferenceId: "standup", weight: 12 }]);
-  expect((await convoke(transport, "get servers")).stdout).toMatch(/^s1 +UP +12\/100 +1 /m);
+  expect((await convoke(transport, "get servers")).stdout).toMatch(/^s1 +UP .* 12\/100 +1 /m);
   expect((await convoke(transport, "cordon s1")).stdout).toBe("server/s1 cordoned\n");
-  expect((await convoke(transport, "get servers")).stdout).toMatch(/^s1 +UP,CORDONED /m);
+  expect((await convoke(transport, "get servers")).stdout).toMatch(/^s1 +UP .* cordoned /m);
 
   expect((await convoke(transport, "end conference standup")).stdout).toBe("conference/standup ended\n");
   expect(await convoke(transport, "get dispatch standup")).toMatchObject({ exitCode: 1, stdout: "" });
