@@ -99,6 +99,8 @@ test("a revision that is no longer kept starts over, and says so", async () => {
   await expect(run.finished).rejects.toThrow("all attempts played");
   expect(run.asked).toEqual([0n, 5n, 0n, 90n]);
   expect(run.told).toEqual(["5: a", "restart: OutOfRange", "90: a b"]);
+  // It waits for a server that is away and for one that has ended the watch, not before it starts over.
+  expect(run.waits.map(([code]) => code)).toEqual([Code.Unavailable, undefined]);
 });
 
 test("a first list cut off in the middle starts over, and says so", async () => {

@@ -102,6 +102,9 @@ async function* resumingWatch<E>(
         revision = 0n;
         toldAtZero = false;
         yield { kind: "restart", cause: error };
+        // The server is there, and the beginning is never too old: what waits longer only knows less for longer.
+        signal.throwIfAborted();
+        continue;
       }
     }
     signal.throwIfAborted();
