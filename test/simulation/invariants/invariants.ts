@@ -45,6 +45,8 @@ export function createInvariants(
   const truth = createTruth(world);
   const wishes = { cancelled: new Set<string>(), ended: new Set<string>() };
   const accepted = new Set<string>();
+  /** When the record of each server was last written. */
+  const serverMs = new Map<string, number>();
   /** When each server was last drained, other than now. */
   const drainedMs = new Map<string, number>();
   const rooms = createRoomChecks(world);
@@ -69,6 +71,7 @@ export function createInvariants(
         if (change.next) report(verdicts.check(picture, picture.servers.get(change.id), change.next));
         // Known until it was written that it is no longer so.
         if (picture.servers.get(change.id)?.drain) drainedMs.set(change.id, world.time.nowMs);
+        serverMs.set(change.id, world.time.nowMs);
         return;
       }
       case "conference": {
@@ -107,7 +110,7 @@ export function createInvariants(
     roomStarts: (...start) => report(rooms.starts(...start)),
     shareTold: (dispatcherId, answer) => report(shares.told(dispatcherId, answer)),
     look: () => report(rooms.look(picture)),
-    rest: () => report(checkRest(world, picture, accepted, rooms)),
+    rest: () => report(checkRest(world, picture, accepted, rooms, (id) => serverMs.get(id) ?? 0)),
   };
 }
 

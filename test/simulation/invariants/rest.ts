@@ -24,11 +24,12 @@ export function* checkRest(
   picture: Picture,
   accepted: ReadonlySet<string>,
   rooms: Pick<RoomChecks, "staleMs">,
+  serverChangedMs: (serverId: string) => number,
 ): Generator<string> {
   const wallMs = EPOCH_MS + world.time.nowMs;
   for (const id of accepted) {
     const entry = picture.conferences.get(id);
-    if (entry) yield* checkAtRest(world, picture, entry, wallMs);
+    if (entry) yield* checkAtRest(world, picture, entry, wallMs, serverChangedMs);
     else yield `I3: ${id} was accepted and is not there`;
   }
   for (const { id } of world.dispatchers) {
@@ -51,6 +52,7 @@ function* checkAtRest(
   picture: Picture,
   entry: PicturedConference,
   wallMs: number,
+  serverChangedMs: (serverId: string) => number,
 ): Generator<string> {
   const { id, conference, startMs, endMs } = entry;
   if (isOver(entry) || startMs > wallMs + world.scenario.windowMs - MARGIN_MS || endMs <= wallMs + MARGIN_MS)
@@ -67,7 +69,8 @@ function* checkAtRest(
   }
   for (const server of picture.servers.values()) {
     if (server.state !== Server_State.UP || server.cordoned) continue;
-    if (world.time.nowMs - freedMs(picture, server.serverId) < ROOM_MS) continue;
+    const lastMs = Math.max(freedMs(picture, server.serverId), serverChangedMs(server.serverId));
+    if (world.time.nowMs - lastMs < ROOM_MS) continue;
     if (server.capacity - reservedUnits(picture, server.serverId) >= weight) {
       yield `I3: ${id} is ${State[conference.state]} with room on ${server.serverId}: ${conference.failure?.message ?? ""}`;
       return;
