@@ -218,6 +218,16 @@ describe("conferences of an earlier agent", () => {
   });
 });
 
+test("the units that a conference takes follow the table, so that room which others count on is there", async () => {
+  const { start, hosted } = createHosting();
+  await start("a", 5, 9);
+  hosted.update("a", 5n, { validUntilMs: 100, weight: 2 });
+  expect(hosted.unitsInUse).toBe(2);
+  expect(await start("b", 6, 8)).toBe("fake://b");
+  hosted.update("a", 4n, { validUntilMs: 100, weight: 1 });
+  expect(hosted.unitsInUse).toBe(10);
+});
+
 test("until when a conference may run is taken on for its epoch only, and passed on when it changes", async () => {
   const told: string[] = [];
   const driver = Object.assign(createFakeDriver(), {
@@ -225,11 +235,11 @@ test("until when a conference may run is taken on for its epoch only, and passed
   });
   const { hosted } = createHosting(driver);
   await hosted.start({ conferenceId: "a", dispatchEpoch: 5n, weight: 1, validUntilMs: 100 });
-  hosted.extend("a", 5n, 100);
-  hosted.extend("a", 4n, 200);
-  hosted.extend("b", 5n, 200);
+  hosted.update("a", 5n, { validUntilMs: 100, weight: 1 });
+  hosted.update("a", 4n, { validUntilMs: 200, weight: 1 });
+  hosted.update("b", 5n, { validUntilMs: 200, weight: 1 });
   expect(hosted.get("a")?.validUntilMs).toBe(100);
-  hosted.extend("a", 5n, 300);
+  hosted.update("a", 5n, { validUntilMs: 300, weight: 1 });
   expect(hosted.get("a")?.validUntilMs).toBe(300);
   expect(told).toEqual(["a 300"]);
 });

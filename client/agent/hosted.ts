@@ -23,6 +23,13 @@ export interface HostedConference {
   readonly adopted: boolean;
 }
 
+/** What the dispatch table says of a hosted conference, and may come to say differently. */
+export interface TableRow {
+  readonly validUntilMs: number;
+  /** The units it takes. */
+  readonly weight: number;
+}
+
 /** Why a conference was not started or not stopped. */
 export interface Refusal {
   readonly reason: ErrorReason;
@@ -49,8 +56,8 @@ export interface HostedConferences {
   fence(conferenceId: string, dispatchEpoch: bigint): void;
   /** Takes over what an earlier agent has started; before anything else is started. */
   adopt(rooms: readonly AdoptedRoom[]): void;
-  /** Takes on until when a conference may run, when it is hosted under this epoch. */
-  extend(conferenceId: string, dispatchEpoch: bigint, validUntilMs: number): void;
+  /** Takes on what the dispatch table says of a conference, when it is hosted under this epoch. */
+  update(conferenceId: string, dispatchEpoch: bigint, row: TableRow): void;
   /**
    * Empties all once `renew` has ended the rooms; their epochs, and those of starts under way, are fenced off. When `renew`
    * rejects all stays as it was.
@@ -84,6 +91,7 @@ const MAX_CALLS_PER_CONFERENCE = 32;
 
 interface Entry extends HostedConference {
   validUntilMs: number;
+  weight: number;
 }
 
 export function createHostedConferences(options: HostedOptions): HostedConferences {
@@ -121,8 +129,7 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
     if (current && dispatchEpoch < current.dispatchEpoch) return staleAgainst(current);
     if (current && dispatchEpoch === current.dispatchEpoch) return { conference: current };
 
-    const growth = weight - (current?.weight ?? 0);
-    const reserved = Math.max(growth, 0);
+    const reserved = Math.max(weight - (current?.weight ?? 0), 0);
     if (unitsInUse + reserved > capacity) {
       return refused(
         ErrorReason.CAPACITY_EXCEEDED,
@@ -141,7 +148,8 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
         if (!current || life !== startedInLife) await removeRemains(conferenceId);
         return stale(fencedOff(conferenceId, raised));
       }
-      unitsInUse += growth - reserved;
+      // The table may have told another weight meanwhile.
+      unitsInUse += weight - (hosted.get(conferenceId)?.weight ?? 0) - reserved;
       const conference: Entry = {
         conferenceId,
         dispatchEpoch,
@@ -215,9 +223,12 @@ export function createHostedConferences(options: HostedOptions): HostedConferenc
         unitsInUse += weight;
       }
     },
-    extend(conferenceId, dispatchEpoch, validUntilMs) {
+    update(conferenceId, dispatchEpoch, { validUntilMs, weight }) {
       const conference = hosted.get(conferenceId);
-      if (conference?.dispatchEpoch !== dispatchEpoch || conference.validUntilMs === validUntilMs) return;
+      if (conference?.dispatchEpoch !== dispatchEpoch) return;
+      unitsInUse += weight - conference.weight;
+      conference.weight = weight;
+      if (conference.validUntilMs === validUntilMs) return;
       conference.validUntilMs = validUntilMs;
       driver.extend?.(conferenceId, validUntilMs);
     },

@@ -77,6 +77,7 @@ export function readConferenceEntry(id: string, kv: KeyValue): ConferenceEntry {
   const claim = conference.claim;
   // The revision of the write that made the claim is the dispatch epoch, and cannot be known before it is written.
   if (claim && claim.dispatchEpoch === 0n) claim.dispatchEpoch = kv.modRevision;
+  if (conference.dispatch) conference.dispatch.weight = conference.weight;
   return {
     id,
     record,

@@ -14,7 +14,7 @@ import { createTablePicture, type TablePicture } from "./table-picture.ts";
 const hosted = new Map<string, HostedConference>();
 let stopped: string[];
 let fenced: string[];
-let extended: string[];
+let updated: string[];
 let lost: string[];
 let picture: TablePicture;
 
@@ -22,7 +22,7 @@ beforeEach(() => {
   hosted.clear();
   stopped = [];
   fenced = [];
-  extended = [];
+  updated = [];
   lost = [];
   picture = createTablePicture({
     serverId: "s1",
@@ -30,7 +30,8 @@ beforeEach(() => {
       get: (id) => hosted.get(id),
       all: () => hosted.values(),
       fence: (id, epoch) => void fenced.push(`${id}@${epoch}`),
-      extend: (id, epoch, untilMs) => void extended.push(`${id}@${epoch} until ${untilMs}`),
+      update: (id, epoch, { validUntilMs, weight }) =>
+        void updated.push(`${id}@${epoch} until ${validUntilMs}, ${weight} units`),
     },
     stop: ({ conferenceId, dispatchEpoch }, cause, lingers) =>
       void stopped.push(`${conferenceId}@${dispatchEpoch}: ${cause}${lingers ? ", after a while" : ""}`),
@@ -94,7 +95,7 @@ test("the loss of this server's life is told, since it is not about one conferen
   expect(lost).toEqual(["dispatch is void: SERVER_LOST"]);
 });
 
-test("its own row says until when it may run, one of another epoch does not", () => {
+test("its own row says until when it may run and what it takes, one of another epoch does not", () => {
   host("a", 10);
   snapshot(5);
   const row = (epoch: number, validUntilMs: number) =>
@@ -105,12 +106,13 @@ test("its own row says until when it may run, one of another epoch does not", ()
         epoch: BigInt(epoch),
         serverId: "s1",
         validUntil: timestampFromMs(validUntilMs),
+        weight: 4,
       },
       cause: Cause.UPDATED,
     });
   tell(20, row(10, 7_000));
   tell(21, row(9, 9_000));
-  expect(extended).toEqual(["a@10 until 7000"]);
+  expect(updated).toEqual(["a@10 until 7000, 4 units"]);
 });
 
 describe("one event", () => {

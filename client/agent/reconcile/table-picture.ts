@@ -35,7 +35,7 @@ export interface TablePicture {
 
 export interface TablePictureOptions {
   readonly serverId: string;
-  readonly hosted: Pick<HostedConferences, "get" | "all" | "fence" | "extend">;
+  readonly hosted: Pick<HostedConferences, "get" | "all" | "fence" | "update">;
   /** Called for what must stop, now or after a while; more than once for the same conference. */
   readonly stop: (conference: HostedConference, cause: string, lingers: boolean) => void;
   /** Called when the table says that a conference hosted here is void with all others of this server. */
@@ -94,8 +94,13 @@ export function createTablePicture(options: TablePictureOptions): TablePicture {
         if (verdict.kind === "lost") onLost(verdict.cause);
         if (verdict.kind !== "confirmed") continue;
         confirm(conference, revision);
-        const { conferenceId, epoch, validUntil } = dispatch ?? {};
-        if (conferenceId && epoch && validUntil) hosted.extend(conferenceId, epoch, timestampMs(validUntil));
+        const { epoch, validUntil, weight } = dispatch ?? {};
+        // A control plane of before tells no weight.
+        if (epoch && validUntil)
+          hosted.update(conference.conferenceId, epoch, {
+            validUntilMs: timestampMs(validUntil),
+            weight: weight || conference.weight,
+          });
       }
       if (state.kind === "snapshot" && events.length > 0) return;
       if (state.kind === "snapshot") completeSnapshot(state.seen, revision);

@@ -87,6 +87,13 @@ export declare type Dispatch = Message<"convoke.v1.Dispatch"> & {
    * @generated from field: convoke.v1.Dispatch.MoveReason move_reason = 10;
    */
   moveReason: Dispatch_MoveReason;
+
+  /**
+   * The units it takes of its server.
+   *
+   * @generated from field: uint32 weight = 11;
+   */
+  weight: number;
 };
 
 /**
