@@ -211,11 +211,15 @@ describe("an assessment of all servers", () => {
         const live = new Set(DISPATCHERS);
         const withdrawn = new Set<string>();
         let graceUntilMs = world.nowMs + GRACE_MS;
-        /** Who votes in a way on a server, counted here anew from the rules. */
-        const speaking = (id: string, speaks: (verdict: Observation_Verdict, inARow: number) => boolean) =>
+        /** Whether a majority votes in a way on a server, counted here anew from the rules. */
+        const speaking = (
+          id: string,
+          speaks: (verdict: Observation_Verdict, inARow: number) => boolean,
+          others: ReadonlySet<string> = withdrawn,
+        ) =>
           highestRanked(id, live, 3).filter((dispatcher) => {
             const { observation, lease } = world.view.observations.ofServer(id).get(dispatcher) ?? {};
-            if (!observation || withdrawn.has(dispatcher)) return false;
+            if (!observation || others.has(dispatcher)) return false;
             if (observation.incarnation !== world.server(id).incarnation) return false;
             if (lease !== world.view.dispatchers.get(dispatcher)?.lease) return false;
             return speaks(observation.verdict, observation.inARow);
@@ -231,7 +235,8 @@ describe("an assessment of all servers", () => {
           for (const id of ids) {
             const was = before.get(id) ?? world.server(id);
             const is = world.server(id);
-            const isFailing = speaking(id, (verdict) => verdict !== Observation_Verdict.OK);
+            // Who has withdrawn makes suspect all the same.
+            const isFailing = speaking(id, (verdict) => verdict !== Observation_Verdict.OK, new Set());
             if (is.state === Server_State.DOWN && was.state !== Server_State.DOWN) {
               expect(
                 speaking(id, (verdict, inARow) =>
