@@ -14,6 +14,12 @@ export function moveReasonOf(view: View, entry: ConferenceEntry): MoveReason {
   return server?.incarnation === dispatch.incarnation ? MoveReason.SERVER_DOWN : MoveReason.INCARNATION_ENDED;
 }
 
+/** The same when it arrives: a server that was drained may have died while its conferences were on their way. */
+export function reasonAtCommit(view: View, entry: ConferenceEntry): MoveReason {
+  const reason = entry.claim?.moveReason ?? MoveReason.UNSPECIFIED;
+  return reason === MoveReason.DRAIN && !isPlaced(entry) ? moveReasonOf(view, entry) : reason;
+}
+
 /**
  * Drains use up to this part of the move budget, so that a server that dies while others are drained finds the rest free
  * for its conferences.

@@ -67,7 +67,10 @@ describe("what is written of a conference", () => {
     });
     expect(claimed.record).toMatchObject({ requestId: "r", retryTimeMs: 0n, attemptId: "attempt" });
     expect(claimed.conference).toMatchObject({ state: Conference_State.CLAIMED, attempt: 1 });
-    const active = written(dispatchRecord(claimed, dispatch, 1_000, writer), 21n);
+    const active = written(
+      dispatchRecord(claimed, dispatch, 1_000, Dispatch_MoveReason.UNSPECIFIED, writer),
+      21n,
+    );
     expect(active.claim?.dispatchEpoch).toBe(20n);
     expect(toTask(claimed, 1_000)).toMatchObject({
       conferenceId: "c1",
@@ -88,7 +91,13 @@ describe("what is written of a conference", () => {
 
   it("by a dispatch is valid for the grace after the end, and names the server before", () => {
     const active = written(
-      dispatchRecord(written(claimRecord(scheduled(), claimer, writer), 20n), dispatch, 1_000, writer),
+      dispatchRecord(
+        written(claimRecord(scheduled(), claimer, writer), 20n),
+        dispatch,
+        1_000,
+        Dispatch_MoveReason.UNSPECIFIED,
+        writer,
+      ),
       21n,
     );
     const { dispatch: row } = active.conference;
@@ -99,6 +108,7 @@ describe("what is written of a conference", () => {
         written(claimRecord(active, claimer, writer), 30n),
         { ...dispatch, serverId: "s2" },
         0,
+        Dispatch_MoveReason.DRAIN,
         writer,
       ),
       31n,

@@ -87,6 +87,7 @@ export function dispatchRecord(
   entry: ConferenceEntry,
   dispatch: NewDispatch,
   graceMs: number,
+  moveReason: Dispatch_MoveReason,
   writer: Writer,
 ): ConferenceRecord {
   const { record, conference } = nextRecord(entry, writer);
@@ -103,7 +104,7 @@ export function dispatchRecord(
     dispatcherId: entry.claim?.dispatcherId ?? "",
     commitTime: timestampFromMs(writer.nowMs),
     previousServerId: previous?.serverId ?? "",
-    moveReason: entry.claim?.moveReason ?? Dispatch_MoveReason.UNSPECIFIED,
+    moveReason,
   });
   return record;
 }

@@ -5,6 +5,7 @@ import type { Dispatch } from "../../proto/gen/convoke/v1/dispatch_pb.js";
 import type { NewDispatch } from "../../proto/gen/convoke/v1/dispatcher_service_pb.js";
 import { ErrorReason } from "../../proto/gen/convoke/v1/error_reason_pb.js";
 import { judgeDispatch, type Refusal } from "../dispatch/judge-dispatch.ts";
+import { reasonAtCommit } from "../dispatch/moves.ts";
 import { dispatchRecord, encodeRecord } from "../dispatch/records.ts";
 import type { ConditionalWrite, Fence, WriteResult } from "../store/conditional-writes.ts";
 import { StoreError } from "../store/store.ts";
@@ -112,7 +113,9 @@ export function createCommits(context: OperationContext): Commits {
     const writes = batch.flatMap((dispatch): ConditionalWrite[] => {
       const entry = view.conferences.get(dispatch.conferenceId);
       if (!entry) return [];
-      const value = encodeRecord(dispatchRecord(entry, dispatch, settings.graceMs, writer));
+      const value = encodeRecord(
+        dispatchRecord(entry, dispatch, settings.graceMs, reasonAtCommit(view, entry), writer),
+      );
       return [{ key: keys.conference(entry.id), modRevision: entry.modRevision, value }];
     });
     let result: WriteResult;

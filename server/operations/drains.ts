@@ -1,6 +1,6 @@
 import { clone, create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "../../common/time.ts";
-import { Server_DrainSchema, ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
+import { Server_DrainSchema, Server_State, ServerSchema } from "../../proto/gen/convoke/v1/server_pb.js";
 import type { OperationContext } from "./context.ts";
 import { requireServer, writeServer } from "./servers.ts";
 
@@ -22,6 +22,8 @@ export function drainServer(
       const drain = create(Server_DrainSchema, {
         beginTime: server.drain?.beginTime ?? timestampFromMs(nowMs),
         deadline: timestampFromMs(Math.round(nowMs + deadlineMs)),
+        // Of a server that is DOWN only the record tells.
+        done: server.state === Server_State.DOWN && (server.drain?.done ?? false),
         conferenceCount: server.drain?.conferenceCount ?? context.view.hostingOf(serverId).conferences.size,
       });
       return Object.assign(clone(ServerSchema, server), { cordoned: true, drain });

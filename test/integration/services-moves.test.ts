@@ -337,7 +337,11 @@ describe("a server that is drained", () => {
     const rest = await placeAll(plane, dispatcher, s2);
     expect(rest.map(({ moveReason }) => moveReason)).toEqual(rest.map(() => MoveReason.SERVER_DOWN));
     expect(rest).toHaveLength(6);
-    expect((await rows(plane)).size).toBe(10);
+    const arrived = await rows(plane);
+    expect(arrived.size).toBe(10);
+    expect([...arrived.values()].map(({ moveReason }) => moveReason)).toEqual(
+      Array.from({ length: 10 }, () => MoveReason.SERVER_DOWN),
+    );
   });
 
   it("shares the work among dispatchers without touching their shares", async () => {
