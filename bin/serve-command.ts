@@ -80,7 +80,7 @@ export function serveCommand(context: CliContext): Command {
     .addOption(
       new Option(
         "--move-budget <n>",
-        "conferences that may be on their way to another server at a time (default: 500)",
+        "conferences that may be on their way to another server at a time (default: 1000)",
       )
         .env("CONVOKE_MOVE_BUDGET")
         .argParser(integerParser({ min: 1, max: 1_000_000 })),

@@ -41,7 +41,11 @@ export function agentCommand(context: CliContext): Command {
         "ends it at once. SIGINT ends it at once; with --room-server the rooms go on, and an agent that is back within\n" +
         "--restart-within finds them as they were. Goes on hosting while dispatchers or the control plane are heard.",
     )
-    .addOption(new Option("--id <id>", "ID of the conference server").env("CONVOKE_ID").makeOptionMandatory())
+    .addOption(
+      new Option("--id <id>", "ID of the conference server; no two agents may have the same")
+        .env("CONVOKE_ID")
+        .makeOptionMandatory(),
+    )
     .addOption(
       new Option("--capacity <units>", "units of weight it can host")
         .env("CONVOKE_CAPACITY")
